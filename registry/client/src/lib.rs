@@ -1,0 +1,3 @@
+//! Client of the registry.
+
+pub mod transport;

@@ -1,0 +1,1 @@
+//! What a node is told: one file, then the environment, then flags, checked together.

@@ -1,0 +1,1 @@
+//! Three nodes on one machine, to try things with.

@@ -1,0 +1,1 @@
+//! Why a request failed, and what its caller may do about it.

@@ -1,0 +1,1 @@
+//! Exit codes and what they mean (P/N10).

@@ -1,0 +1,1 @@
+//! Kept channels to the other nodes, one per purpose.

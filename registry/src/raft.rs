@@ -1,0 +1,1 @@
+//! Agreement: the only module that names openraft.

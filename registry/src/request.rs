@@ -1,0 +1,1 @@
+//! What every request carries: who asks, until when, how fresh.

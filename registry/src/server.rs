@@ -1,0 +1,1 @@
+//! The listeners and what they serve.

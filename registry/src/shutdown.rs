@@ -1,0 +1,1 @@
+//! The order in which a node stops (P/N9).

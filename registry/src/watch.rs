@@ -1,0 +1,1 @@
+//! Telling readers what changed (P/V3 to V6).

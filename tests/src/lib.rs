@@ -1,0 +1,1 @@
+//! Harness and checks for tests on real processes.
