@@ -1,1 +1,13 @@
-//! Harness and checks for tests on real processes.
+//! Harness for tests on real processes.
+//!
+//! A [`cluster::Cluster`] is a folder, a configuration and three `registry serve` processes on loopback
+//! addresses of their own. One real cluster runs at a time, so that the two cores of a small machine do
+//! not make elections of it. Nothing here sleeps for luck: see [`wait`].
+
+pub mod api;
+pub mod binaries;
+pub mod cluster;
+pub mod node;
+pub mod partition;
+pub mod timing;
+pub mod wait;

@@ -1,0 +1,166 @@
+//! A network between the nodes that can be cut.
+//!
+//! Nodes are told to reach each other at addresses of this proxy, which passes bytes on to where they
+//! really listen. Bytes from one node to another can be held back, each way by itself, on connections old
+//! and new: like a cut cable nothing arrives, nothing is refused, and after healing all goes on. Which
+//! node has opened a connection is looked up in `/proc`, so no node has to say it.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Directed links between nodes, by index, over which nothing passes.
+type Cuts = HashSet<(usize, usize)>;
+
+/// The network between the nodes of one cluster.
+#[derive(Debug)]
+pub struct Partition {
+    cuts: watch::Sender<Cuts>,
+    pids: Pids,
+    _listeners: JoinSet<()>,
+}
+
+type Pids = Arc<Mutex<Vec<Option<u32>>>>;
+
+impl Partition {
+    /// Listens at `(advertised, port)` for each pair of node and port, and passes on to `(real, port)`.
+    pub async fn start(advertised: Ipv4Addr, real: Ipv4Addr, ports: &[(usize, u16)], nodes: usize) -> Self {
+        let cuts = watch::Sender::new(Cuts::new());
+        let pids: Pids = Arc::new(Mutex::new(vec![None; nodes]));
+        let mut listeners = JoinSet::new();
+        for &(node, port) in ports {
+            let listener = TcpListener::bind((advertised, port)).await.expect("the proxy's address is free");
+            let link =
+                Link { to: node, target: (real, port).into(), cuts: cuts.subscribe(), pids: pids.clone() };
+            listeners.spawn(async move {
+                let mut connections = JoinSet::new();
+                while let Ok((stream, from)) = listener.accept().await {
+                    connections.spawn(link.clone().serve(stream, from));
+                    while connections.try_join_next().is_some() {}
+                }
+            });
+        }
+        Self { cuts, pids, _listeners: listeners }
+    }
+
+    /// Tells which process a node is now.
+    pub fn set_pid(&self, node: usize, pid: Option<u32>) {
+        self.pids.lock().expect("no panic inside")[node] = pid;
+    }
+
+    /// Holds back what `from` sends to `to`.
+    pub fn cut(&self, from: usize, to: usize) {
+        self.cuts.send_modify(|cuts| {
+            cuts.insert((from, to));
+        });
+    }
+
+    /// Holds back everything between `node` and the others.
+    pub fn isolate(&self, node: usize) {
+        let nodes = self.pids.lock().expect("no panic inside").len();
+        for other in (0..nodes).filter(|other| *other != node) {
+            self.cut(node, other);
+            self.cut(other, node);
+        }
+    }
+
+    /// Lets everything pass again, what was held back first.
+    pub fn heal(&self) {
+        self.cuts.send_modify(Cuts::clear);
+    }
+}
+
+#[derive(Clone)]
+struct Link {
+    to: usize,
+    target: SocketAddr,
+    cuts: watch::Receiver<Cuts>,
+    pids: Pids,
+}
+
+impl Link {
+    async fn serve(self, client: TcpStream, from: SocketAddr) {
+        let pids = self.pids.lock().expect("no panic inside").clone();
+        let from = owner(from, &pids);
+        let Ok(server) = TcpStream::connect(self.target).await else { return };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (client_read, client_write) = client.into_split();
+        let (server_read, server_write) = server.into_split();
+        let there = from.map(|from| (from, self.to));
+        let back = from.map(|from| (self.to, from));
+        tokio::join!(
+            pump(client_read, server_write, there, self.cuts.clone()),
+            pump(server_read, client_write, back, self.cuts.clone()),
+        );
+    }
+}
+
+/// Passes bytes on while the link is whole; also the end of the stream waits for that.
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    link: Option<(usize, usize)>,
+    mut cuts: watch::Receiver<Cuts>,
+) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        if let Some(link) = link
+            && cuts.wait_for(|cuts| !cuts.contains(&link)).await.is_err()
+        {
+            return;
+        }
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            let _ = to.shutdown().await;
+            return;
+        }
+    }
+}
+
+/// The node whose process has the socket with this local address.
+fn owner(address: SocketAddr, pids: &[Option<u32>]) -> Option<usize> {
+    let SocketAddr::V4(address) = address else { return None };
+    let inode = socket_inode(address)?;
+    let wanted = format!("socket:[{inode}]");
+    pids.iter().position(|pid| {
+        let Some(pid) = pid else { return false };
+        let Ok(files) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        files.flatten().any(|file| {
+            std::fs::read_link(file.path()).is_ok_and(|target| target.to_string_lossy() == wanted.as_str())
+        })
+    })
+}
+
+/// The inode of the socket with this local address, from `/proc/net/tcp`: column 1 is the address in
+/// hexadecimal with its bytes reversed, column 9 the inode.
+fn socket_inode(address: SocketAddrV4) -> Option<String> {
+    let [a, b, c, d] = address.ip().octets();
+    let wanted = format!("{d:02X}{c:02X}{b:02X}{a:02X}:{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let mut columns = line.split_whitespace();
+        (columns.nth(1)? == wanted).then(|| columns.nth(7).map(str::to_owned))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_owner_of_a_connection_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (_server, from) = listener.accept().await.unwrap();
+        assert_eq!(from, client.local_addr().unwrap());
+        let pids = [None, Some(std::process::id())];
+        assert_eq!(owner(from, &pids), Some(1));
+        assert_eq!(owner(from, &[None]), None);
+    }
+}

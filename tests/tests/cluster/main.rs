@@ -1,0 +1,9 @@
+//! Tests on clusters of real processes over loopback, one module per promise.
+
+mod bad_input;
+mod deduplication;
+mod frozen;
+mod partitions;
+mod reads_and_writes;
+mod restarts;
+mod watches;

@@ -1,0 +1,182 @@
+//! What was acknowledged is there after any restart, and an empty folder founds nothing.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use futures::StreamExt;
+use rand::RngExt;
+use registry_proto::v1::{self, Consistency};
+use registry_tests::api::{Api, registration};
+use registry_tests::cluster::{Cluster, Options};
+use registry_tests::wait;
+use serde_json::json;
+
+fn permanent(service: &str, port: u32) -> v1::ServiceRegisterRequest {
+    v1::ServiceRegisterRequest {
+        ttl: Some(prost_types::Duration::default()),
+        ..registration(service, "127.0.0.1", port)
+    }
+}
+
+async fn ports(api: &Api, service: &str) -> BTreeSet<u32> {
+    let answer = wait::until("a linearizable read", wait::PATIENCE, || async {
+        api.discover_at(service, Consistency::Linearizable).await.map_err(|status| status.to_string())
+    })
+    .await;
+    answer.instances.iter().map(|instance| instance.port).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_killed_at_once_thirty_times_keep_every_acknowledged_registration() {
+    let mut cluster = Cluster::start(Options::default()).await;
+    let mut acknowledged = BTreeSet::new();
+    let mut next_port = 1;
+    for round in 0..30 {
+        let api = cluster.api(round % 3);
+        let delay = Duration::from_millis(rand::rng().random_range(20..400));
+        let writing = async {
+            loop {
+                if api.register(permanent("orders", next_port)).await.is_ok() {
+                    acknowledged.insert(next_port);
+                }
+                next_port += 1;
+            }
+        };
+        let _ = tokio::time::timeout(delay, writing).await;
+        next_port += 1;
+        cluster.kill_all();
+        cluster.start_all();
+        cluster.ready().await;
+        let present = ports(&cluster.api((round + 1) % 3), "orders").await;
+        let lost: Vec<_> = acknowledged.difference(&present).collect();
+        assert!(lost.is_empty(), "round {round}: acknowledged and lost: {lost:?}");
+    }
+    println!("{} registrations acknowledged, none lost in 30 restarts", acknowledged.len());
+    assert!(acknowledged.len() > 30, "the rounds did write");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_missed_ten_thousand_writes_comes_back_by_snapshot() {
+    let file = json!({
+        "log": { "segment_bytes": 4 << 20 },
+        "snapshot": { "min_log_bytes": 256 << 10, "keep_log_entries": 500 },
+    });
+    let mut cluster = Cluster::start(Options { file, ..Default::default() }).await;
+    let follower = cluster.followers().await[0];
+    cluster.nodes[follower].stop().await;
+    let leader = cluster.leader().await;
+    let api = cluster.api(leader);
+    let failed: usize = futures::stream::iter(1..=10_000)
+        .map(|port| {
+            let api = api.clone();
+            async move { usize::from(api.register(permanent("orders", port)).await.is_err()) }
+        })
+        .buffer_unordered(32)
+        .fold(0, |sum, failed| async move { sum + failed })
+        .await;
+    assert_eq!(failed, 0);
+    wait::until_true("the leader to purge its log", wait::PATIENCE, || async {
+        cluster.nodes[leader].metric("registry_log_purged_index").await.unwrap_or(0.0) > 5_000.0
+    })
+    .await;
+
+    cluster.start_node(follower);
+    cluster.nodes[follower].ready().await;
+    cluster.caught_up(follower).await;
+    assert_eq!(ports(&cluster.api(follower), "orders").await.len(), 10_000);
+    let installed = cluster.nodes[follower].metric("registry_snapshots_installed_total").await;
+    assert!(installed.unwrap_or(0.0) >= 1.0, "it was fed a snapshot: {installed:?}");
+
+    // A node fed by a snapshot has the same history floor as the others: a resume that works at one
+    // works at all.
+    let mut floors = Vec::new();
+    for index in 0..3 {
+        let request =
+            v1::WatchRequest { service_name: "orders".into(), changes_only: true, ..Default::default() };
+        let header = cluster
+            .api(index)
+            .discover_at("orders", Consistency::Linearizable)
+            .await
+            .unwrap()
+            .header
+            .unwrap();
+        let resume = Some(v1::Position { epoch: header.epoch, revision: 1 });
+        floors.push(floor(&cluster.api(index), v1::WatchRequest { resume, ..request }).await);
+    }
+    assert!(floors.windows(2).all(|pair| pair[0] == pair[1]), "floors: {floors:?}");
+}
+
+/// What a resume from revision 1 gives: the first kind of message, or the error.
+async fn floor(api: &Api, request: v1::WatchRequest) -> String {
+    let mut stream = match api.watch(request).await {
+        Ok(stream) => stream,
+        Err(status) => return status.message().to_owned(),
+    };
+    match stream.message().await {
+        Ok(Some(message)) => {
+            format!("{:?} from {:?}", message.kind(), message.changes.first().map(|c| c.revision))
+        }
+        Ok(None) => "end".into(),
+        Err(status) => status.message().to_owned(),
+    }
+}
+
+async fn an_emptied_node_stays_out(index: usize) {
+    let mut cluster = Cluster::start(Options::default()).await;
+    let witness = cluster.api(1);
+    witness.register(permanent("orders", 1)).await.unwrap();
+    let before = witness.status(false).await.unwrap().cluster_id;
+    cluster.nodes[index].stop().await;
+    std::fs::remove_dir_all(&cluster.nodes[index].data).unwrap();
+    cluster.start_node(index);
+    wait::until("the majority to go on", wait::PATIENCE, || async {
+        witness.register(permanent("orders", 2)).await.map(|_| ()).map_err(|status| status.to_string())
+    })
+    .await;
+
+    // It stays out, says so, and takes no other cluster id.
+    let api = cluster.api(index);
+    let status = wait::until("the emptied node to answer", wait::PATIENCE, || async {
+        api.status(true).await.map_err(|status| status.to_string())
+    })
+    .await;
+    assert!(status.cluster_id.is_empty() || status.cluster_id == before, "{status:?}");
+    assert!(api.register(permanent("orders", 3)).await.is_err(), "it takes no writes");
+    assert!(cluster.nodes[index].http("/readyz").await.is_err(), "it is not ready");
+    assert!(cluster.nodes[index].http("/livez").await.is_ok(), "it is alive");
+    assert_eq!(witness.status(false).await.unwrap().cluster_id, before);
+    assert_eq!(ports(&witness, "orders").await, BTreeSet::from([1, 2]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_founder_with_an_emptied_folder_starts_no_cluster_of_its_own() {
+    an_emptied_node_stays_out(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_with_an_emptied_folder_starts_no_cluster_of_its_own() {
+    an_emptied_node_stays_out(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_used_by_its_own_node_of_its_own_cluster_only() {
+    let mut cluster = Cluster::start(Options::default()).await;
+
+    // Two processes on one folder: the second ends with a line that names the folder.
+    let output = cluster.nodes[0].command().stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "the second process ends: {text}");
+    assert!(text.contains(&cluster.nodes[0].data.display().to_string()) || text.contains("8080"), "{text}");
+
+    // The folder of another node.
+    cluster.nodes[1].stop().await;
+    let foreign = cluster.nodes[2].data.clone();
+    cluster.nodes[2].stop().await;
+    let output = cluster.nodes[1].command().arg("--data-dir").arg(&foreign).stderr(Stdio::piped()).output();
+    let output = output.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{text}");
+    assert!(text.contains(&foreign.display().to_string()), "{text}");
+    assert!(text.trim().lines().count() <= 3, "one line says it: {text}");
+}
