@@ -60,7 +60,7 @@ fn cases() -> Vec<(&'static str, &'static str, v1::ServiceRegisterRequest)> {
         (
             "a bad further port",
             "ports[grpc].port",
-            with(&|request| drop(request.ports.insert("grpc".into(), v1::Port { port: 0 }))),
+            with(&|request| request.ports = [("grpc".to_owned(), v1::Port { port: 0 })].into()),
         ),
         ("an unknown state", "state", with(&|request| request.state = 99)),
         ("a weight of 65536", "weight", with(&|request| request.weight = Some(65_536))),
