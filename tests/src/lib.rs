@@ -9,5 +9,6 @@ pub mod binaries;
 pub mod cluster;
 pub mod node;
 pub mod partition;
+pub mod python;
 pub mod timing;
 pub mod wait;

@@ -6,4 +6,5 @@ mod frozen;
 mod partitions;
 mod reads_and_writes;
 mod restarts;
+mod tutorial;
 mod watches;
