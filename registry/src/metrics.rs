@@ -1,1 +1,434 @@
-//! What a node counts and measures.
+//! What a node counts, for Prometheus at `/metrics`.
+//!
+//! Parts of the node record what happens through [`Metrics`]; what is merely *so* at the moment (role,
+//! indexes, counts) is read once per scrape and passed to [`Metrics::encode`] as [`View`]. Labels have few
+//! possible values: methods, codes, states, members. Never a service, an instance or a client.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::Instant;
+use tonic::Code;
+
+#[cfg(test)]
+mod metrics_test;
+
+/// What happened at this node since it started. A clone shares it.
+#[derive(Clone)]
+pub struct Metrics {
+    families: Arc<Families>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+struct Families {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    call_seconds: Family<MethodLabel, Histogram>,
+    elections: Counter,
+    heartbeat_timeouts: Counter,
+    fsync_seconds: Histogram,
+    replication_seconds: Histogram,
+    expired_leases: Counter,
+    expired_instances: Counter,
+    expiry_lateness_seconds: Histogram,
+    forwarded: Family<ForwardLabels, Counter>,
+    watch_lag_seconds: Histogram,
+    watch_ends: Family<ReasonLabel, Counter>,
+    shed: Family<MethodLabel, Counter>,
+    timing_mismatch: Gauge,
+    view: ViewGauges,
+}
+
+#[derive(Default)]
+struct ViewGauges {
+    role: Family<RoleLabel, Gauge>,
+    ready: Gauge,
+    quarantined: Gauge,
+    stopping: Gauge,
+    term: Gauge,
+    leader: Gauge,
+    last_log_index: Gauge,
+    commit_index: Gauge,
+    applied_index: Gauge,
+    replication_lag: Family<MemberLabel, Gauge>,
+    revision: Gauge,
+    services: Gauge,
+    instances: Family<StateLabel, Gauge>,
+    leases: Gauge,
+    protected_services: Gauge,
+    watchers: Gauge,
+    watch_queue_bytes: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    method: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabel {
+    method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ForwardLabels {
+    kind: &'static str,
+    outcome: ForwardOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MemberLabel {
+    raft_id: u64,
+}
+
+/// What became of a forwarded call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ForwardOutcome {
+    /// The leader answered, with a result or a refusal of its own.
+    Answered,
+    /// It was certainly not taken.
+    NotSent,
+    /// Nobody knows.
+    Unknown,
+}
+
+impl EncodeLabelValue for ForwardOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), fmt::Error> {
+        let name = match self {
+            Self::Answered => "answered",
+            Self::NotSent => "not_sent",
+            Self::Unknown => "unknown",
+        };
+        EncodeLabelValue::encode(&name, encoder)
+    }
+}
+
+/// How the node is at the moment of a scrape.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// `leader`, `follower`, `candidate`, `learner` or `none` (no Raft).
+    pub role: &'static str,
+    /// As `/readyz` says.
+    pub ready: bool,
+    /// Out of Raft until someone acts.
+    pub quarantined: bool,
+    /// In an orderly stop.
+    pub stopping: bool,
+    /// Raft term.
+    pub term: u64,
+    /// Raft id of the leader that this node follows; 0 = none.
+    pub leader: u64,
+    /// Last entry of the log.
+    pub last_log_index: u64,
+    /// Last committed entry known.
+    pub commit_index: u64,
+    /// Last applied entry.
+    pub applied_index: u64,
+    /// On the leader: entries that each other member is behind, by raft id.
+    pub replication_lag: Vec<(u64, u64)>,
+    /// Revision of the published state.
+    pub revision: u64,
+    /// Services known.
+    pub services: u64,
+    /// Instances by state, the name of the state in lower case.
+    pub instances: Vec<(&'static str, u64)>,
+    /// Open leases.
+    pub leases: u64,
+    /// Services under the mass-expiry guard.
+    pub protected_services: u64,
+    /// Open watches at this node.
+    pub watchers: u64,
+    /// Bytes queued for them.
+    pub watch_queue_bytes: u64,
+}
+
+/// Every role that [`View::role`] can name: one gauge each, so that the old role goes to 0.
+const ROLES: [&str; 5] = ["leader", "follower", "candidate", "learner", "none"];
+
+/// 50 µs (one fsync on NVMe) to 10 s (the longest sensible call), about two per octave.
+const LATENCY_BUCKETS: [f64; 17] = [
+    0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+    10.0,
+];
+
+fn latency() -> Histogram {
+    Histogram::new(LATENCY_BUCKETS)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let mut families = Families {
+            registry: Registry::with_prefix("registry"),
+            calls: Family::default(),
+            call_seconds: Family::new_with_constructor(latency),
+            elections: Counter::default(),
+            heartbeat_timeouts: Counter::default(),
+            fsync_seconds: latency(),
+            replication_seconds: latency(),
+            expired_leases: Counter::default(),
+            expired_instances: Counter::default(),
+            expiry_lateness_seconds: latency(),
+            forwarded: Family::default(),
+            watch_lag_seconds: latency(),
+            watch_ends: Family::default(),
+            shed: Family::default(),
+            timing_mismatch: Gauge::default(),
+            view: ViewGauges::default(),
+        };
+        families.register();
+        Self { families: Arc::new(families) }
+    }
+
+    /// Starts the observation of one call of a client; `method` is the name of the RPC.
+    pub fn call(&self, method: &'static str) -> CallObserver {
+        CallObserver { metrics: self.clone(), method, begun: Instant::now(), code: Code::Cancelled }
+    }
+
+    /// This node asked for votes.
+    pub fn election(&self) {
+        self.families.elections.inc();
+    }
+
+    /// This node heard nothing of its leader for an election timeout.
+    pub fn heartbeat_timeout(&self) {
+        self.families.heartbeat_timeouts.inc();
+    }
+
+    /// One sync of the log took so long.
+    pub fn fsync(&self, took: Duration) {
+        self.families.fsync_seconds.observe(took.as_secs_f64());
+    }
+
+    /// One proposal of this leader took so long from proposal to apply.
+    pub fn replication(&self, took: Duration) {
+        self.families.replication_seconds.observe(took.as_secs_f64());
+    }
+
+    /// An `Expire` entry of this leader was applied.
+    pub fn expired(&self, leases: u64, instances: u64) {
+        self.families.expired_leases.inc_by(leases);
+        self.families.expired_instances.inc_by(instances);
+    }
+
+    /// A lease was expired so long after its deadline: the node's own lateness.
+    pub fn expiry_lateness(&self, late: Duration) {
+        self.families.expiry_lateness_seconds.observe(late.as_secs_f64());
+    }
+
+    /// A call was passed to the leader; `kind` is `write`, `renewal`, `read_index` or `status`.
+    pub fn forwarded(&self, kind: &'static str, outcome: ForwardOutcome) {
+        self.families.forwarded.get_or_create(&ForwardLabels { kind, outcome }).inc();
+    }
+
+    /// An event was handed to a watch so long after its commit became known here.
+    pub fn watch_lag(&self, lag: Duration) {
+        self.families.watch_lag_seconds.observe(lag.as_secs_f64());
+    }
+
+    /// A watch ended; `reason` is a word such as `client`, `resync`, `closing`.
+    pub fn watch_ended(&self, reason: &'static str) {
+        self.families.watch_ends.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A call was refused for overload.
+    pub fn shed(&self, method: &'static str) {
+        self.families.shed.get_or_create(&MethodLabel { method }).inc();
+    }
+
+    /// So many peers have other Raft timings than this node (P/N2).
+    pub fn timing_mismatch(&self, peers: u64) {
+        self.families.timing_mismatch.set(signed(peers));
+    }
+
+    /// The text that Prometheus reads.
+    ///
+    /// # Errors
+    /// Never in practice: the text is written to memory.
+    pub fn encode(&self, view: &View) -> Result<String, fmt::Error> {
+        self.families.view.set(view);
+        let mut text = String::with_capacity(16 << 10);
+        encode(&mut text, &self.families.registry)?;
+        Ok(text)
+    }
+}
+
+/// Counts one call when it is dropped: as CANCELLED, unless it was told how the call ended.
+#[derive(Debug)]
+pub struct CallObserver {
+    metrics: Metrics,
+    method: &'static str,
+    begun: Instant,
+    code: Code,
+}
+
+impl CallObserver {
+    /// The call ended with this code.
+    pub fn finish(mut self, code: Code) {
+        self.code = code;
+    }
+
+    /// The call ended so; the result is passed through.
+    ///
+    /// # Errors
+    /// That of the call.
+    pub fn result<T>(self, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
+        self.finish(result.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok));
+        result
+    }
+}
+
+impl Drop for CallObserver {
+    fn drop(&mut self) {
+        let families = &self.metrics.families;
+        let method = self.method;
+        families.calls.get_or_create(&CallLabels { method, code: code_name(self.code) }).inc();
+        let seconds = self.begun.elapsed().as_secs_f64();
+        families.call_seconds.get_or_create(&MethodLabel { method }).observe(seconds);
+    }
+}
+
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Families {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("calls", "Calls of clients by method and code", self.calls.clone());
+        let help = "Time from the arrival of a call to its answer (of a stream: to its end)";
+        registry.register_with_unit("call_duration", help, Unit::Seconds, self.call_seconds.clone());
+        registry.register("raft_elections", "Elections that this node began", self.elections.clone());
+        let help = "Times that the leader was not heard for an election timeout";
+        registry.register("raft_heartbeat_timeouts", help, self.heartbeat_timeouts.clone());
+        let help = "Time of one sync of the log";
+        registry.register_with_unit("log_fsync_duration", help, Unit::Seconds, self.fsync_seconds.clone());
+        let help = "Time from a proposal of this leader to its apply";
+        let histogram = self.replication_seconds.clone();
+        registry.register_with_unit("raft_replication_duration", help, Unit::Seconds, histogram);
+        registry.register("leases_expired", "Leases expired by this leader", self.expired_leases.clone());
+        let help = "Instances expired by this leader";
+        registry.register("instances_expired", help, self.expired_instances.clone());
+        let help = "Time from the deadline of a lease to its expiry";
+        let histogram = self.expiry_lateness_seconds.clone();
+        registry.register_with_unit("lease_expiry_lateness", help, Unit::Seconds, histogram);
+        registry.register("forwarded", "Calls passed to the leader", self.forwarded.clone());
+        let help = "Time from the commit of an event, as known here, to its delivery to a watch";
+        registry.register_with_unit("watch_lag", help, Unit::Seconds, self.watch_lag_seconds.clone());
+        registry.register("watches_ended", "Watches that ended, by reason", self.watch_ends.clone());
+        registry.register("calls_shed", "Calls refused for overload", self.shed.clone());
+        let help = "Peers whose Raft timings differ from those of this node";
+        registry.register("raft_timing_mismatch", help, self.timing_mismatch.clone());
+        self.view.register(registry);
+    }
+}
+
+impl ViewGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("raft_role", "1 for the role that this node has", self.role.clone());
+        registry.register("ready", "1 if /readyz says so", self.ready.clone());
+        registry.register("quarantined", "1 if out of Raft until someone acts", self.quarantined.clone());
+        registry.register("stopping", "1 during an orderly stop", self.stopping.clone());
+        registry.register("raft_term", "Raft term", self.term.clone());
+        registry.register("raft_leader", "Raft id of the leader followed, 0 = none", self.leader.clone());
+        registry.register("raft_last_log_index", "Last entry of the log", self.last_log_index.clone());
+        registry.register("raft_commit_index", "Last entry known to be committed", self.commit_index.clone());
+        registry.register("raft_applied_index", "Last entry applied", self.applied_index.clone());
+        let help = "Entries that a member is behind this leader";
+        registry.register("raft_replication_lag_entries", help, self.replication_lag.clone());
+        registry.register("revision", "Revision of the state", self.revision.clone());
+        registry.register("services", "Services known, empty ones included", self.services.clone());
+        registry.register("instances", "Instances by state", self.instances.clone());
+        registry.register("leases", "Open leases", self.leases.clone());
+        let help = "Services held by the mass-expiry guard";
+        registry.register("protected_services", help, self.protected_services.clone());
+        registry.register("watchers", "Open watches at this node", self.watchers.clone());
+        let help = "Events queued for watches of this node";
+        registry.register_with_unit("watch_queue", help, Unit::Bytes, self.watch_queue_bytes.clone());
+    }
+
+    fn set(&self, view: &View) {
+        for role in ROLES {
+            self.role.get_or_create(&RoleLabel { role }).set(i64::from(role == view.role));
+        }
+        self.ready.set(i64::from(view.ready));
+        self.quarantined.set(i64::from(view.quarantined));
+        self.stopping.set(i64::from(view.stopping));
+        self.term.set(signed(view.term));
+        self.leader.set(signed(view.leader));
+        self.last_log_index.set(signed(view.last_log_index));
+        self.commit_index.set(signed(view.commit_index));
+        self.applied_index.set(signed(view.applied_index));
+        // Members that have left, and the lags of a leadership that has ended, go away.
+        self.replication_lag.clear();
+        for (raft_id, lag) in &view.replication_lag {
+            self.replication_lag.get_or_create(&MemberLabel { raft_id: *raft_id }).set(signed(*lag));
+        }
+        self.revision.set(signed(view.revision));
+        self.services.set(signed(view.services));
+        for (state, count) in &view.instances {
+            self.instances.get_or_create(&StateLabel { state }).set(signed(*count));
+        }
+        self.leases.set(signed(view.leases));
+        self.protected_services.set(signed(view.protected_services));
+        self.watchers.set(signed(view.watchers));
+        self.watch_queue_bytes.set(signed(view.watch_queue_bytes));
+    }
+}

@@ -1,0 +1,193 @@
+use std::io::Write as _;
+
+use super::*;
+
+fn seed() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/cluster.json")
+}
+
+fn with_node(file: PathBuf) -> Sources {
+    Sources { file, node_id: Some("registry-node-2".into()), ..Sources::default() }
+}
+
+fn written(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+const NODE: &str = "cluster: {nodes: [{node_id: a, host: 127.0.0.1, client_port: 1, raft_port: 2}]}\n";
+
+fn errors_of(text: &str) -> Vec<String> {
+    let file = written(text);
+    load(&Sources { file: file.path().into(), ..Sources::default() }).unwrap_err().0
+}
+
+#[test]
+fn the_shipped_example_is_the_seed_file_word_for_word_and_loads() {
+    let config = load(&with_node(seed())).unwrap();
+    assert_eq!(config.node.client_endpoint(), "127.0.0.1:8081");
+    assert_eq!(config.node.peer_endpoint(), "127.0.0.1:9081");
+    assert_eq!(config.http_port, 9181);
+    assert_eq!(config.data_dir, PathBuf::from("data/registry-node-2"));
+    assert_eq!(config.listen, "127.0.0.1");
+    assert_eq!(config.raft.heartbeat_interval, Duration::from_millis(50));
+    assert_eq!(config.raft.election_timeout_max, Duration::from_millis(300));
+    assert_eq!(config.cluster_settings.voters_target, 3);
+    assert_eq!(config.cluster_settings.membership_owner, MembershipOwner::Autopilot);
+}
+
+#[test]
+fn the_printed_default_loads_and_says_the_same_as_leaving_all_out() {
+    let file = written(&print_default());
+    assert_eq!(load(&with_node(file.path().into())).unwrap(), load(&with_node(seed())).unwrap());
+}
+
+#[test]
+fn flags_win_over_the_environment_which_wins_over_the_file() {
+    let file =
+        written(&format!("{NODE}raft: {{heartbeat_interval: 20}}\ndata_dir: /from/file\nlisten: 1.1.1.1\n"));
+    let config = load(&Sources {
+        file: file.path().into(),
+        environment: vec![
+            ("REGISTRY_RAFT__HEARTBEAT_INTERVAL".into(), "30ms".into()),
+            ("REGISTRY_DATA_DIR".into(), "/from/environment".into()),
+            ("REGISTRY_PORT".into(), "tcp://10.0.0.1:80".into()),
+        ],
+        flags: vec![("data_dir", "/from/flag".into())],
+        node_id: None,
+    })
+    .unwrap();
+    assert_eq!(config.listen, "1.1.1.1");
+    assert_eq!(config.raft.heartbeat_interval, Duration::from_millis(30));
+    assert_eq!(config.data_dir, PathBuf::from("/from/flag"));
+}
+
+#[test]
+fn all_errors_are_reported_at_once_with_field_value_and_limit() {
+    let errors = errors_of(
+        r"
+cluster:
+  nodes:
+    - {node_id: a, host: 127.0.0.1, client_port: 0, raft_port: 2}
+    - {node_id: '-', host: '::x', client_port: 3, raft_port: 2, extra: 1}
+raft: {heartbeat_interval: 5, election_timeout_min: many, beat: 1}
+log: {segment_bytes: 1KiB}
+cluster_settings: {membership_owner: nobody, guard: {enabled: perhaps, percent: 101}, default_ttl: 500ms}
+watch: 7
+colour: blue
+",
+    );
+    for expected in [
+        "cluster.nodes[0].client_port = 0: must be a port, 1 to 65535",
+        "cluster.nodes[1].node_id = -: must be 1 to 253 bytes",
+        "cluster.nodes[1].host = ::x: must be",
+        "cluster.nodes[1].extra: unknown key; known: node_id",
+        "has 2 nodes; must be 1, 3, 5 or 7",
+        "raft.heartbeat_interval = 5 (in ",
+        "must be between 10ms and 10s",
+        "raft.election_timeout_min = many (in ",
+        "raft.beat (in ",
+        "unknown key; known in raft: heartbeat_interval, election_timeout_min",
+        "log.segment_bytes = 1KiB (in ",
+        "must be between 1MiB and 4GiB",
+        "cluster_settings.membership_owner = nobody (in ",
+        "must be one of autopilot, operator, manual",
+        "cluster_settings.guard.enabled = perhaps",
+        "cluster_settings.guard.percent = 101",
+        "must be between 1 and 100",
+        "cluster_settings.default_ttl = 500ms",
+        "watch = 7 (in ",
+        "colour (in ",
+    ] {
+        assert!(errors.iter().any(|line| line.contains(expected)), "{expected} not in {errors:#?}");
+    }
+    assert!(errors.iter().all(|line| !line.contains('\n')));
+}
+
+#[test]
+fn a_broken_relation_names_both_values() {
+    let errors = errors_of(&format!(
+        "{NODE}raft: {{heartbeat_interval: 100, election_timeout_min: 150, election_timeout_max: 150}}"
+    ));
+    assert_eq!(
+        errors,
+        [
+            "raft.election_timeout_min = 150ms: must be at least twice raft.heartbeat_interval = 100ms",
+            "raft.election_timeout_max = 150ms: must be more than raft.election_timeout_min = 150ms",
+        ]
+    );
+}
+
+#[test]
+fn two_nodes_at_one_address_or_under_one_name_are_refused() {
+    let errors = errors_of(
+        "cluster: {nodes: [{node_id: a, host: h, client_port: 1, raft_port: 2}, \
+         {node_id: a, host: h, client_port: 2, raft_port: 3}, {node_id: c, host: h, client_port: 4, raft_port: 5}]}",
+    );
+    assert!(errors.contains(
+        &"cluster.nodes[0].node_id and cluster.nodes[1].node_id are both a: names must differ".to_owned()
+    ));
+    assert!(errors.contains(
+        &"cluster.nodes[0].raft_port and cluster.nodes[1].client_port are both h:2: addresses must differ".to_owned()
+    ));
+}
+
+#[test]
+fn a_port_shared_with_http_is_refused() {
+    let errors = errors_of(&format!("{NODE}http_port: 2"));
+    assert_eq!(errors, ["http_port = 2: the raft_port of a is the same; give another one"]);
+}
+
+#[test]
+fn a_missing_file_an_unknown_node_and_no_node_say_what_to_do() {
+    let missing = load(&with_node("/nowhere/x.json".into())).unwrap_err().0;
+    assert_eq!(missing.len(), 1);
+    assert!(missing[0].contains("/nowhere/x.json") && missing[0].contains("--config"));
+    let unknown = load(&Sources { node_id: Some("x".into()), ..with_node(seed()) }).unwrap_err().0;
+    assert_eq!(
+        unknown,
+        ["--node x: not in cluster.nodes; listed: registry-node-1, registry-node-2, registry-node-3"]
+    );
+    let none = load(&Sources { node_id: None, ..with_node(seed()) }).unwrap_err().0;
+    assert!(none[0].contains("--node"));
+}
+
+#[test]
+fn text_that_is_no_mapping_or_no_yaml_is_one_line() {
+    for text in ["", "[1, 2]", "{\"cluster\": ", "a: b: c", "\0"] {
+        let errors = errors_of(text);
+        assert!(!errors.is_empty() && errors.iter().all(|line| !line.contains('\n')), "{text:?}: {errors:?}");
+    }
+}
+
+#[test]
+fn checking_all_nodes_reports_each_line_once() {
+    let sources = |file: PathBuf| Sources { file, ..Sources::default() };
+    assert_eq!(check_all(&sources(seed())).unwrap().len(), 3);
+    let file = written(&format!(
+        "{}raft: {{heartbeat_interval: 1}}",
+        print_default().split("\nraft:").next().unwrap()
+    ));
+    assert_eq!(check_all(&sources(file.path().into())).unwrap_err().0.len(), 1, "one line, once");
+}
+
+#[test]
+fn the_digest_depends_on_every_field_but_not_on_the_order() {
+    let config = load(&with_node(seed())).unwrap();
+    let mut other = config.nodes.clone();
+    other[0].raft_port += 1;
+    assert_ne!(nodes_digest(&other), config.nodes_digest);
+    assert_eq!(
+        load(&Sources { node_id: Some("registry-node-3".into()), ..with_node(seed()) }).unwrap().nodes_digest,
+        config.nodes_digest
+    );
+}
+
+#[test]
+fn own_variables_are_told_from_those_that_kubernetes_injects() {
+    assert!(is_own_variable("REGISTRY_RAFT__HEARTBEAT_INTERVAL"));
+    assert!(is_own_variable("REGISTRY_LOG"));
+    assert!(!is_own_variable("REGISTRY_PORT"));
+    assert!(!is_own_variable("REGISTRY_CLUSTER__NODES"));
+}

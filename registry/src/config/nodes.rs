@@ -1,0 +1,166 @@
+//! The list of nodes: read, checked, and reduced to a digest.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::keys::NODES;
+use super::layers::Layers;
+use super::values::plain;
+
+/// One node as the file lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, unique in the file.
+    pub node_id: String,
+    /// Where others find it: a DNS name or an address, without port and brackets.
+    pub host: String,
+    /// Port for clients.
+    pub client_port: u16,
+    /// Port for the other nodes and for administration.
+    pub raft_port: u16,
+}
+
+impl Node {
+    /// `HOST:PORT` for clients.
+    pub fn client_endpoint(&self) -> String {
+        endpoint(&self.host, self.client_port)
+    }
+
+    /// `HOST:PORT` for nodes.
+    pub fn peer_endpoint(&self) -> String {
+        endpoint(&self.host, self.raft_port)
+    }
+}
+
+/// `HOST:PORT`, with brackets around an IPv6 address.
+pub fn endpoint(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// BLAKE3 of the list of nodes in its canonical form: sorted by name, fields separated by bytes that no
+/// field can contain. Founding refuses a node whose list is another one (P/N3).
+pub fn nodes_digest(sorted: &[Node]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for node in sorted {
+        let line = format!("{}\0{}\0{}\0{}\n", node.node_id, node.host, node.client_port, node.raft_port);
+        hasher.update(line.as_bytes());
+    }
+    *hasher.finalize().as_bytes()
+}
+
+const FIELDS: [&str; 4] = ["node_id", "host", "client_port", "raft_port"];
+/// A name or host: as in DNS.
+const MAX_NAME_BYTES: usize = 253;
+
+impl Layers {
+    /// The nodes in the order of the file; errors are noted.
+    pub(super) fn nodes(&mut self) -> Vec<Node> {
+        let Some(given) = self.nodes.take() else {
+            // A file that could not be read has said so already.
+            if self.errors.is_empty() {
+                self.errors.push(format!("{NODES}: missing; list 1, 3, 5 or 7 nodes"));
+            }
+            return Vec::new();
+        };
+        let Value::Array(list) = &given.value else {
+            self.errors.push(format!("{NODES} ({}): must be a list", given.origin));
+            return Vec::new();
+        };
+        if ![1, 3, 5, 7].contains(&list.len()) {
+            self.errors.push(format!(
+                "{NODES} ({}): has {} nodes; must be 1, 3, 5 or 7 (an even number survives no more failures than one node less)",
+                given.origin,
+                list.len()
+            ));
+        }
+        let nodes: Vec<Node> =
+            list.iter().take(64).enumerate().filter_map(|(index, value)| self.node(index, value)).collect();
+        self.check_unique(&nodes);
+        nodes
+    }
+
+    fn node(&mut self, index: usize, value: &Value) -> Option<Node> {
+        let place = format!("{NODES}[{index}]");
+        let Value::Object(map) = value else {
+            self.errors.push(format!(
+                "{place} = {}: must be a mapping with {}",
+                plain(value),
+                FIELDS.join(", ")
+            ));
+            return None;
+        };
+        for name in map.keys().filter(|name| !FIELDS.contains(&name.as_str())) {
+            self.errors.push(format!("{place}.{name}: unknown key; known: {}", FIELDS.join(", ")));
+        }
+        let node_id = self.name(&place, map, "node_id");
+        let host = self.name(&place, map, "host");
+        let client_port = self.port(&place, map, "client_port");
+        let raft_port = self.port(&place, map, "raft_port");
+        Some(Node { node_id: node_id?, host: host?, client_port: client_port?, raft_port: raft_port? })
+    }
+
+    fn name(&mut self, place: &str, map: &Map<String, Value>, field: &str) -> Option<String> {
+        let Some(value) = map.get(field) else {
+            self.errors.push(format!("{place}.{field}: missing"));
+            return None;
+        };
+        let rule = match field {
+            "host" => "a DNS name or an IP address, without port and brackets",
+            _ => "letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit",
+        };
+        match value {
+            Value::String(text) if text.len() <= MAX_NAME_BYTES && is_name(field, text) => Some(text.clone()),
+            _ => {
+                let shown = plain(value);
+                self.errors
+                    .push(format!("{place}.{field} = {shown}: must be 1 to {MAX_NAME_BYTES} bytes: {rule}"));
+                None
+            }
+        }
+    }
+
+    fn port(&mut self, place: &str, map: &Map<String, Value>, field: &str) -> Option<u16> {
+        let Some(value) = map.get(field) else {
+            self.errors.push(format!("{place}.{field}: missing"));
+            return None;
+        };
+        let port = value.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+        if port.is_none() {
+            self.errors.push(format!("{place}.{field} = {}: must be a port, 1 to 65535", plain(value)));
+        }
+        port
+    }
+
+    fn check_unique(&mut self, nodes: &[Node]) {
+        let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut ports: BTreeMap<String, String> = BTreeMap::new();
+        for (index, node) in nodes.iter().enumerate() {
+            if let Some(other) = names.insert(&node.node_id, index) {
+                self.errors.push(format!(
+                    "{NODES}[{other}].node_id and {NODES}[{index}].node_id are both {}: names must differ",
+                    node.node_id
+                ));
+            }
+            for (field, port) in [("client_port", node.client_port), ("raft_port", node.raft_port)] {
+                let place = format!("{NODES}[{index}].{field}");
+                let address = endpoint(&node.host, port);
+                if let Some(other) = ports.insert(address.clone(), place.clone()) {
+                    self.errors
+                        .push(format!("{other} and {place} are both {address}: addresses must differ"));
+                }
+            }
+        }
+    }
+}
+
+fn is_name(field: &str, text: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    if field == "host" && text.contains(':') {
+        return text.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    edge(bytes.first())
+        && edge(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}

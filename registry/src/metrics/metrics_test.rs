@@ -1,0 +1,38 @@
+use super::*;
+
+fn text(metrics: &Metrics, view: &View) -> String {
+    metrics.encode(view).unwrap()
+}
+
+#[test]
+fn a_call_counts_once_with_its_code_and_also_when_it_is_dropped() {
+    let metrics = Metrics::new();
+    metrics.call("Register").finish(Code::Ok);
+    metrics.call("Register").result::<()>(Err(tonic::Status::not_found("x"))).unwrap_err();
+    drop(metrics.call("Register"));
+    let text = text(&metrics, &View::default());
+    for code in ["OK", "NOT_FOUND", "CANCELLED"] {
+        let line = format!("registry_calls_total{{method=\"Register\",code=\"{code}\"}} 1");
+        assert!(text.contains(&line), "{line} not in {text}");
+    }
+    assert!(text.contains("registry_call_duration_seconds_count{method=\"Register\"} 3"));
+}
+
+#[test]
+fn a_scrape_shows_the_present_role_and_lags_only() {
+    let metrics = Metrics::new();
+    text(&metrics, &View { role: "leader", replication_lag: vec![(2, 7)], ..View::default() });
+    let text = text(&metrics, &View { role: "follower", term: 4, ..View::default() });
+    assert!(text.contains("registry_raft_role{role=\"leader\"} 0"));
+    assert!(text.contains("registry_raft_role{role=\"follower\"} 1"));
+    assert!(text.contains("registry_raft_term 4"));
+    assert!(!text.contains("raft_id=\"2\""));
+}
+
+#[test]
+fn two_nodes_in_one_process_count_apart() {
+    let (one, other) = (Metrics::new(), Metrics::new());
+    one.election();
+    assert!(text(&one, &View::default()).contains("registry_raft_elections_total 1"));
+    assert!(text(&other, &View::default()).contains("registry_raft_elections_total 0"));
+}
