@@ -12,3 +12,4 @@ pub mod partition;
 pub mod python;
 pub mod timing;
 pub mod wait;
+pub mod workload;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod deduplication;
+mod failover;
 mod frozen;
 mod partitions;
 mod reads_and_writes;
