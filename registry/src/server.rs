@@ -1,1 +1,5 @@
 //! The listeners and what they serve.
+
+pub mod limits;
+pub mod listen;
+pub mod observe;
