@@ -25,7 +25,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::limits;
-use super::observe::{Call, CallObserver, KnownMethods};
+use super::observe::{Call, ObserveCalls};
 use crate::environment::Listener;
 
 /// What HTTP/2 begins with; nothing else does.
@@ -59,8 +59,7 @@ impl Server {
     pub fn start(
         listener: Box<dyn Listener>,
         routes: Routes,
-        methods: KnownMethods,
-        calls: Arc<dyn CallObserver>,
+        calls: Arc<dyn ObserveCalls>,
     ) -> io::Result<Self> {
         let server = Self {
             address: listener.local_address()?,
@@ -68,13 +67,8 @@ impl Server {
             close: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        let accept = Accept {
-            server: server.clone(),
-            routes: routes.prepare(),
-            methods,
-            calls,
-            addresses: Arc::default(),
-        };
+        let accept =
+            Accept { server: server.clone(), routes: routes.prepare(), calls, addresses: Arc::default() };
         server.tasks.spawn(accept.run(listener));
         Ok(server)
     }
@@ -106,8 +100,7 @@ impl Server {
 struct Accept {
     server: Server,
     routes: Routes,
-    methods: KnownMethods,
-    calls: Arc<dyn CallObserver>,
+    calls: Arc<dyn ObserveCalls>,
     addresses: Arc<Addresses>,
 }
 
@@ -135,14 +128,13 @@ impl Accept {
             return;
         };
         let routes = self.routes.clone();
-        let methods = self.methods.clone();
         let calls = self.calls.clone();
         let server = self.server.clone();
         self.server.tasks.spawn(async move {
             let served = tokio::select! {
                 biased;
                 () = server.close.cancelled() => Ok(()),
-                served = serve(stream, routes, methods, calls, &server.goaway) => served,
+                served = serve(stream, routes, calls, &server.goaway) => served,
             };
             if let Err(error) = served {
                 tracing::debug!(%from, %error, "connection ended");
@@ -155,13 +147,12 @@ impl Accept {
 async fn serve(
     stream: Box<dyn ByteStream>,
     routes: Routes,
-    methods: KnownMethods,
-    calls: Arc<dyn CallObserver>,
+    calls: Arc<dyn ObserveCalls>,
     goaway: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = timeout(limits::HANDSHAKE_TIMEOUT, handshake(stream)).await??;
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let call = Call::begin(request.uri().path(), &methods, calls.clone());
+        let call = Call::begin(request.uri().path(), calls.clone());
         call.watch(routes.clone().oneshot(request))
     });
     let connection = builder().serve_connection(TokioIo::new(stream), service);

@@ -2,7 +2,6 @@
 //!
 //! A call that is cancelled is counted too, as CANCELLED, when its answer is dropped.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use prost::Message;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -20,43 +18,71 @@ use tonic::{Code, Status};
 use crate::error::{Error, LeaderHint};
 
 /// Is told of every call that has ended.
-pub trait CallObserver: Send + Sync + 'static {
-    /// A call has ended. `method` is `registry.v1.RegistryService/Register` and the like, or `unknown`:
-    /// a bounded set.
-    fn ended(&self, method: &str, code: Code, took: Duration);
+pub trait ObserveCalls: Send + Sync + 'static {
+    /// A call has ended. `method` is one of [`METHODS`] or [`UNKNOWN_METHOD`], so it may be a label.
+    fn ended(&self, method: &'static str, code: Code, took: Duration);
 }
 
 /// Observes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unobserved;
 
-impl CallObserver for Unobserved {
-    fn ended(&self, _: &str, _: Code, _: Duration) {}
+impl ObserveCalls for Unobserved {
+    fn ended(&self, _: &'static str, _: Code, _: Duration) {}
 }
 
-/// The methods that a server has, so that a path a stranger made up does not become a label.
-#[derive(Debug, Clone, Default)]
-pub struct KnownMethods(Arc<HashSet<Box<str>>>);
+/// Every method that a node serves, sorted.
+pub const METHODS: [&str; 42] = [
+    "grpc.health.v1.Health/Check",
+    "grpc.health.v1.Health/Watch",
+    "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "registry.internal.v1.AdminService/AdmitMember",
+    "registry.internal.v1.AdminService/Initialize",
+    "registry.internal.v1.AdminService/PromoteMember",
+    "registry.internal.v1.AdminService/RemoveMember",
+    "registry.internal.v1.AdminService/Status",
+    "registry.internal.v1.AdminService/TransferLeadership",
+    "registry.internal.v1.AdminService/TriggerSnapshot",
+    "registry.internal.v1.PeerService/Adopt",
+    "registry.internal.v1.PeerService/Append",
+    "registry.internal.v1.PeerService/AwaitWatches",
+    "registry.internal.v1.PeerService/ClusterView",
+    "registry.internal.v1.PeerService/ForwardRenewals",
+    "registry.internal.v1.PeerService/ForwardWrites",
+    "registry.internal.v1.PeerService/Goodbye",
+    "registry.internal.v1.PeerService/Hello",
+    "registry.internal.v1.PeerService/InstallSnapshot",
+    "registry.internal.v1.PeerService/Join",
+    "registry.internal.v1.PeerService/PreVote",
+    "registry.internal.v1.PeerService/Prepare",
+    "registry.internal.v1.PeerService/Probe",
+    "registry.internal.v1.PeerService/ReadIndex",
+    "registry.internal.v1.PeerService/TimeoutNow",
+    "registry.internal.v1.PeerService/Vote",
+    "registry.v1.ClusterService/ClusterStatus",
+    "registry.v1.DiscoveryService/Discover",
+    "registry.v1.DiscoveryService/ListServices",
+    "registry.v1.DiscoveryService/Watch",
+    "registry.v1.RegistryService/BatchRegister",
+    "registry.v1.RegistryService/ClearInstanceOverride",
+    "registry.v1.RegistryService/Deregister",
+    "registry.v1.RegistryService/Drain",
+    "registry.v1.RegistryService/EndProtection",
+    "registry.v1.RegistryService/Heartbeat",
+    "registry.v1.RegistryService/KeepAlive",
+    "registry.v1.RegistryService/ListInstanceOverrides",
+    "registry.v1.RegistryService/Register",
+    "registry.v1.RegistryService/SetInstanceOverride",
+    "registry.v1.RegistryService/SetInstanceState",
+];
 
-const UNKNOWN: &str = "unknown";
+/// Stands for every path that is no method, however many strangers make up.
+pub const UNKNOWN_METHOD: &str = "unknown";
 
-impl KnownMethods {
-    /// All methods of an encoded `google.protobuf.FileDescriptorSet`.
-    pub fn from_descriptors(encoded: &[u8]) -> Self {
-        let files = prost_types::FileDescriptorSet::decode(encoded).unwrap_or_default().file;
-        let methods = files.iter().flat_map(|file| {
-            file.service.iter().flat_map(move |service| {
-                service.method.iter().map(move |method| {
-                    format!("{}.{}/{}", file.package(), service.name(), method.name()).into_boxed_str()
-                })
-            })
-        });
-        Self(Arc::new(methods.collect()))
-    }
-
-    fn find(&self, path: &str) -> Option<&str> {
-        self.0.get(path.strip_prefix('/').unwrap_or(path)).map(AsRef::as_ref)
-    }
+fn method_of(path: &str) -> &'static str {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    METHODS.binary_search(&path).ok().and_then(|at| METHODS.get(at).copied()).unwrap_or(UNKNOWN_METHOD)
 }
 
 /// How tonic begins to say that a message is too large; the sizes follow.
@@ -79,17 +105,16 @@ fn code_of(headers: &HeaderMap) -> Option<Code> {
 
 /// A call under way; counted when it is dropped.
 pub(super) struct Call {
-    method: Box<str>,
+    method: &'static str,
     begun: Instant,
     code: Option<Code>,
-    calls: Arc<dyn CallObserver>,
+    calls: Arc<dyn ObserveCalls>,
 }
 
 impl Call {
     /// A call of `path` that begins now.
-    pub(super) fn begin(path: &str, methods: &KnownMethods, calls: Arc<dyn CallObserver>) -> Self {
-        let method = methods.find(path).unwrap_or(UNKNOWN).into();
-        Self { method, begun: Instant::now(), code: None, calls }
+    pub(super) fn begin(path: &str, calls: Arc<dyn ObserveCalls>) -> Self {
+        Self { method: method_of(path), begun: Instant::now(), code: None, calls }
     }
 
     /// Waits for the answer and observes it to its end.
@@ -108,7 +133,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.calls.ended(&self.method, self.code.unwrap_or(Code::Cancelled), self.begun.elapsed());
+        self.calls.ended(self.method, self.code.unwrap_or(Code::Cancelled), self.begun.elapsed());
     }
 }
 
@@ -146,15 +171,32 @@ impl HttpBody for Observed {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message;
+
     use super::*;
 
     #[test]
-    fn only_methods_of_the_interface_become_labels() {
-        let methods = KnownMethods::from_descriptors(registry_proto::PUBLIC_DESCRIPTORS);
-        let register = "registry.v1.RegistryService/Register";
-        assert_eq!(methods.find(&format!("/{register}")), Some(register));
-        assert_eq!(methods.find("/registry.v1.RegistryService/Invented"), None);
-        assert_eq!(methods.find("/"), None);
+    fn every_method_of_the_interface_is_known() {
+        let files = prost_types::FileDescriptorSet::decode(registry_proto::ALL_DESCRIPTORS).unwrap().file;
+        let mut found = 0;
+        for file in &files {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    assert_eq!(method_of(&path), &path[1..]);
+                    found += 1;
+                }
+            }
+        }
+        // Health has two more, reflection one in each of its versions.
+        assert_eq!(found + 4, METHODS.len());
+    }
+
+    #[test]
+    fn a_made_up_path_does_not_become_a_label() {
+        for path in ["/registry.v1.RegistryService/Invented", "/", "", "/unknown"] {
+            assert_eq!(method_of(path), UNKNOWN_METHOD);
+        }
     }
 
     #[test]
