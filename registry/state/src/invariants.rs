@@ -1,0 +1,1 @@
+//! Checks that the parts of a state agree, for tests.
