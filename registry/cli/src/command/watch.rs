@@ -1,0 +1,124 @@
+//! `watch`: one endless list of changes, whatever happens to the nodes that tell them.
+
+use registry_client::WatchEvent;
+use registry_client::{CallOptions, Client};
+use registry_proto::v1::{self, Position};
+
+use crate::args::instance::proto_duration;
+use crate::args::value::Start;
+use crate::args::{Global, Watch};
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::output::{Screen, watch as lines};
+use crate::session::{self, Reach};
+
+/// Prints changes until interrupted, or until `--count` of them.
+pub(super) async fn watch(args: &Watch, global: &Global, screen: &Screen) -> Result<Exit, Error> {
+    let client = session::connected(global, Reach::Members, screen).await?;
+    let action = || match &args.service {
+        Some(service) => format!("watch {service}"),
+        None => "watch".to_owned(),
+    };
+    let mut watch = client.watch(request(args, &client).await?);
+    let mut left = args.count;
+    let mut progress = Some(screen.progress("waiting for the first answer"));
+    loop {
+        let event = watch.next().await.map_err(|error| Error::of_call(action(), &error))?;
+        progress = progress.filter(|_| matches!(event, WatchEvent::Connected { .. }));
+        if let WatchEvent::Disconnected { error } = &event {
+            screen.warn(&format!("{}; the watch goes on elsewhere", Error::of_call("go on here", error)));
+        }
+        let complete = matches!(event, WatchEvent::Snapshot { .. } | WatchEvent::Resumed { .. });
+        let told = messages(event);
+        for message in &told {
+            screen.write(&lines::render(message, screen.rendering())?)?;
+        }
+        if let Some(left) = &mut left {
+            let changes: usize =
+                told.iter().flat_map(|message| &message.changes).map(|c| c.events.len()).sum();
+            *left = left.saturating_sub(changes as u64);
+            if *left == 0 && (complete || changes > 0) {
+                return Ok(Exit::Success);
+            }
+        }
+    }
+}
+
+async fn request(args: &Watch, client: &Client) -> Result<v1::WatchRequest, Error> {
+    let (min_revision, min_revision_epoch) = args.freshness.min_revision();
+    let resume = match args.from {
+        Some(start) => Some(position(start, client).await?),
+        None => None,
+    };
+    Ok(v1::WatchRequest {
+        service_name: args.service.clone().unwrap_or_default(),
+        namespace: args.namespace.clone(),
+        all_namespaces: args.all,
+        consistency: args.freshness.level().into(),
+        max_staleness: args.freshness.max_staleness(),
+        min_revision,
+        min_revision_epoch,
+        resume,
+        changes_only: args.changes_only,
+        omit_previous: false,
+        bookmark_interval: args.bookmarks.map(proto_duration),
+    })
+}
+
+/// A position; without an epoch it is of the history that the cluster has now.
+async fn position(start: Start, client: &Client) -> Result<Position, Error> {
+    let epoch = match start.epoch {
+        Some(epoch) => epoch,
+        None => {
+            let status = client
+                .with(CallOptions::new())
+                .cluster_status(v1::ClusterStatusRequest { local: true })
+                .await
+                .map_err(|error| Error::of_call("learn the epoch for --from", &error))?;
+            status.header.map_or(status.epoch, |header| header.epoch)
+        }
+    };
+    Ok(Position { epoch, revision: start.revision })
+}
+
+/// The messages of one uninterrupted stream that would have told the event.
+fn messages(event: WatchEvent) -> Vec<v1::WatchResponse> {
+    let at = |kind: v1::WatchKind, position: Position| v1::WatchResponse {
+        header: Some(v1::ResponseHeader {
+            epoch: position.epoch,
+            revision: position.revision,
+            ..Default::default()
+        }),
+        kind: kind.into(),
+        revision: position.revision,
+        ..Default::default()
+    };
+    let plain = |kind: v1::WatchKind| v1::WatchResponse { kind: kind.into(), ..Default::default() };
+    match event {
+        WatchEvent::Snapshot { instances, position } => {
+            let synced = at(v1::WatchKind::Synced, position);
+            let part = v1::WatchResponse { instances, ..plain(v1::WatchKind::Snapshot) };
+            if part.instances.is_empty() { vec![synced] } else { vec![part, synced] }
+        }
+        WatchEvent::Resumed { position } => vec![at(v1::WatchKind::Synced, position)],
+        WatchEvent::Changes { changes, position } => vec![v1::WatchResponse {
+            changes: vec![changes],
+            header: None,
+            ..at(v1::WatchKind::Changes, position)
+        }],
+        WatchEvent::Bookmark { position, staleness } => {
+            let mut message = at(v1::WatchKind::Bookmark, position);
+            if let Some(header) = &mut message.header {
+                header.staleness = staleness.map(proto_duration);
+                header.staleness_unknown = staleness.is_none();
+            }
+            vec![message]
+        }
+        WatchEvent::Compacted { oldest_revision } => {
+            vec![v1::WatchResponse { oldest_revision, ..plain(v1::WatchKind::Compacted) }]
+        }
+        WatchEvent::EpochChanged => vec![plain(v1::WatchKind::EpochChanged)],
+        // Connections are no part of what is watched.
+        _ => Vec::new(),
+    }
+}
