@@ -64,8 +64,9 @@ async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease
         let removed = removed.clone();
         async move {
             while let Some(event) = events.next().await {
-                if matches!(event, CacheEvent::Removed { .. }) {
-                    removed.fetch_add(1, Ordering::Relaxed);
+                if let CacheEvent::Changes { changes, .. } = event {
+                    let gone = changes.events.iter().filter(|event| event.kind() == v1::EventKind::Removed);
+                    removed.fetch_add(gone.count(), Ordering::Relaxed);
                 }
             }
         }
