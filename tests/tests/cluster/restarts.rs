@@ -60,7 +60,9 @@ async fn three_nodes_killed_at_once_thirty_times_keep_every_acknowledged_registr
 async fn a_follower_that_missed_ten_thousand_writes_comes_back_by_snapshot() {
     let file = json!({
         "log": { "segment_bytes": 4 << 20 },
-        "snapshot": { "min_log_bytes": 256 << 10, "keep_log_entries": 500 },
+        "snapshot": { "min_bytes": 256 << 10 },
+        "raft": { "election_timeout_min": 150, "election_timeout_max": 300, "heartbeat_interval": 50,
+                  "max_in_snapshot_log_to_keep": 500 },
     });
     let mut cluster = Cluster::start(Options { file, ..Default::default() }).await;
     let follower = cluster.followers().await[0];

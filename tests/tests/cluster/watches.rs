@@ -127,7 +127,7 @@ async fn a_watch_resumed_at_another_node_after_a_killed_leader_misses_and_repeat
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_that_are_no_use_are_answered_explicitly() {
     // A history so short that the first revisions leave it soon.
-    let settings = json!({ "history": { "max_events": 100 } });
+    let settings = json!({ "history": { "events": 100 } });
     let cluster = Cluster::start(Options { settings, ..Default::default() }).await;
     let api = cluster.api(1);
     let last = write(&api, 1..=300).await;
