@@ -1,1 +1,133 @@
 //! Kept channels to the other nodes, one per purpose.
+//!
+//! One connection per purpose, so that a snapshot or a burst of entries never stands before a heartbeat.
+//! Channels are kept and shared: a vote does not pay for a handshake.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use registry_client::transport::{Channel, ConnectionOptions, Dial};
+use registry_proto::internal::PeerHeader;
+use registry_proto::internal::peer_service_client::PeerServiceClient;
+
+/// A client of another node's peer port.
+pub type PeerClient = PeerServiceClient<Channel>;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Entries of the log.
+    Append,
+    /// Heartbeats.
+    Heartbeat,
+    /// Snapshots.
+    Snapshot,
+    /// Votes, hand-over of leadership, probes, read index: small and urgent.
+    Control,
+    /// Writes of clients.
+    Forward,
+    /// Renewals of leases.
+    Renewals,
+}
+
+/// Largest message between nodes, in bytes (P/O5).
+pub const MAX_PEER_MESSAGE_BYTES: usize = 8 << 20;
+
+/// Channels to the other members. A clone shares them.
+#[derive(Debug, Clone)]
+pub struct Peers {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dial: Arc<dyn Dial>,
+    cluster_id: String,
+    raft_id: u64,
+    process_nonce: u64,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    endpoints: BTreeMap<u64, String>,
+    channels: HashMap<(u64, Purpose), Channel>,
+}
+
+impl Peers {
+    /// No peers yet; their endpoints come with the membership.
+    pub fn new(dial: Arc<dyn Dial>, cluster_id: String, raft_id: u64, process_nonce: u64) -> Self {
+        let table = Mutex::default();
+        Self { shared: Arc::new(Shared { dial, cluster_id, raft_id, process_nonce, table }) }
+    }
+
+    /// Own Raft id.
+    pub fn raft_id(&self) -> u64 {
+        self.shared.raft_id
+    }
+
+    /// What every call to `to` starts with.
+    pub fn header(&self, to: u64) -> PeerHeader {
+        PeerHeader {
+            cluster_id: self.shared.cluster_id.clone(),
+            from_raft_id: self.shared.raft_id,
+            to_raft_id: to,
+            process_nonce: self.shared.process_nonce,
+        }
+    }
+
+    /// Sets where a member is; another endpoint than before drops its channels.
+    pub fn set_endpoint(&self, raft_id: u64, endpoint: &str) {
+        let mut table = self.table();
+        if table.endpoints.get(&raft_id).is_some_and(|known| known == endpoint) {
+            return;
+        }
+        table.endpoints.insert(raft_id, endpoint.to_owned());
+        table.channels.retain(|(member, _), _| *member != raft_id);
+    }
+
+    /// Forgets all but these members.
+    pub fn retain(&self, keep: impl Fn(u64) -> bool) {
+        let mut table = self.table();
+        table.endpoints.retain(|member, _| keep(*member));
+        table.channels.retain(|(member, _), _| keep(*member));
+    }
+
+    /// HOST:PORT of a member; `None` if it is unknown.
+    pub fn endpoint(&self, raft_id: u64) -> Option<String> {
+        self.table().endpoints.get(&raft_id).cloned()
+    }
+
+    /// The kept channel to a member; `None` if its endpoint is unknown. Does not connect yet.
+    pub fn channel(&self, raft_id: u64, purpose: Purpose) -> Option<Channel> {
+        let mut table = self.table();
+        let endpoint = table.endpoints.get(&raft_id)?.clone();
+        let dial = &self.shared.dial;
+        let open = || Channel::new(dial.clone(), endpoint, connection_options());
+        Some(table.channels.entry((raft_id, purpose)).or_insert_with(open).clone())
+    }
+
+    /// A client over the kept channel to a member; `None` if its endpoint is unknown.
+    pub fn client(&self, raft_id: u64, purpose: Purpose) -> Option<PeerClient> {
+        self.channel(raft_id, purpose).map(|channel| {
+            PeerServiceClient::new(channel)
+                .max_decoding_message_size(MAX_PEER_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_PEER_MESSAGE_BYTES)
+        })
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A silent peer is noticed within 2 s, on idle connections too (P/O2).
+fn connection_options() -> ConnectionOptions {
+    ConnectionOptions {
+        connect_timeout: Duration::from_millis(500),
+        keep_alive_interval: Duration::from_secs(1),
+        keep_alive_timeout: Duration::from_secs(1),
+        window_bytes: 4 << 20,
+    }
+}

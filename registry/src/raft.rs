@@ -1,1 +1,35 @@
 //! Agreement: the only module that names openraft.
+//!
+//! [`build`] recovers log and state of a node, [`Built::run`] starts it, and [`Consensus`] is what the
+//! rest of the node sees: propose, confirm a read, read the published state, hand leadership over.
+
+mod consensus;
+mod error;
+mod options;
+mod published;
+mod status;
+
+pub use consensus::{Built, Consensus, LogDisk, Outcome, ReadIndex, Surroundings, build};
+pub use error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
+pub use options::{RaftIdentity, RaftOptions, Timings};
+pub use published::{Elapsed, Observer, Published};
+pub use status::{Failure, Follower, Leadership, LogPosition, Member, Membership, RaftStatus, Role, Vote};
+
+/// Whether a data folder holds a log or a snapshot: then its node was, or is about to be, a member (P/N3).
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn has_data(directory: &std::path::Path) -> std::io::Result<bool> {
+    for name in ["log", "snapshots"] {
+        match std::fs::read_dir(directory.join(name)) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Ok(true);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
