@@ -1,1 +1,3 @@
 //! What every request carries: who asks, until when, how fresh.
+
+pub mod page;

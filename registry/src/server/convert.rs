@@ -1,0 +1,25 @@
+//! Between the messages of the interface and what the node works with.
+//!
+//! Into the node everything is checked, and everything that is wrong is named at once (API/G2). Out of
+//! it each instance is encoded once and the bytes are shared by Discover and Watch.
+
+mod check;
+mod filter;
+mod instance;
+mod read;
+mod register;
+mod reply;
+mod target;
+
+pub(crate) use check::Checker;
+pub use filter::Filter;
+pub use instance::{
+    counts, duration, encode_instance, event, instance, operator_override, protection, timestamp_ms,
+};
+pub use read::{
+    Consistency, DiscoverQuery, Freshness, ListQuery, OverridesQuery, Scope, WatchQuery, discover,
+    list_overrides, list_services, watch,
+};
+pub use register::{batch_register, register};
+pub use reply::{batch_response, deregister_response, refusal, register_response, state_response};
+pub use target::{Checked, deregister, heartbeat, set_state};
