@@ -1,5 +1,6 @@
 //! The listeners and what they serve.
 
+pub mod convert;
 pub mod limits;
 pub mod listen;
 pub mod observe;

@@ -133,13 +133,7 @@ impl Checker {
     }
 
     /// A duration in whole milliseconds from `least_ms` to `most_ms`, both included.
-    pub(crate) fn duration_ms(
-        &mut self,
-        path: &str,
-        duration: Duration,
-        least_ms: u64,
-        most_ms: u64,
-    ) -> u64 {
+    pub(crate) fn duration_ms(&mut self, path: &str, duration: Duration, least_ms: u64, most_ms: u64) -> u64 {
         let whole = duration_ms(duration);
         match whole {
             Some(ms) if (least_ms..=most_ms).contains(&ms) => return ms,

@@ -161,17 +161,20 @@ fn states(check: &mut Checker, states: &[i32]) -> Vec<InstanceState> {
     for (index, state) in states.iter().enumerate() {
         match InstanceState::try_from(*state) {
             Ok(state) if state != InstanceState::Unspecified => known.push(state),
-            _ => check.refuse(
-                format_args!("filter.states[{index}]"),
-                "must be STARTING, UP, DRAINING or DOWN",
-            ),
+            _ => {
+                check.refuse(format_args!("filter.states[{index}]"), "must be STARTING, UP, DRAINING or DOWN")
+            }
         }
     }
     known
 }
 
 fn at_most(check: &mut Checker, field: &str, count: usize, most: usize) {
-    check.require(count <= most, format_args!("filter.{field}"), format!("must be at most {most}, not {count}"));
+    check.require(
+        count <= most,
+        format_args!("filter.{field}"),
+        format!("must be at most {most}, not {count}"),
+    );
 }
 
 #[cfg(test)]

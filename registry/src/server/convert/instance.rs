@@ -88,10 +88,8 @@ pub fn counts(counts: &Counts) -> v1::InstanceCounts {
 
 /// What the mass-expiry guard does for a service; `None` if it keeps nothing.
 pub fn protection(counts: &Counts, held_for: Option<Duration>) -> Option<v1::ServiceProtection> {
-    (counts.protected > 0).then(|| v1::ServiceProtection {
-        instances: counts.protected,
-        held_for: held_for.map(duration),
-    })
+    (counts.protected > 0)
+        .then(|| v1::ServiceProtection { instances: counts.protected, held_for: held_for.map(duration) })
 }
 
 /// A duration as it is sent.

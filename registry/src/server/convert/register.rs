@@ -103,11 +103,7 @@ fn registration(check: &mut Checker, request: v1::ServiceRegisterRequest) -> Reg
         zone: request.zone,
         metadata: request.metadata.into_iter().map(|(key, value)| Pair { key, value }).collect(),
         tags: request.tags,
-        ports: request
-            .ports
-            .into_iter()
-            .map(|(name, port)| NamedPort { name, port: port.port })
-            .collect(),
+        ports: request.ports.into_iter().map(|(name, port)| NamedPort { name, port: port.port }).collect(),
     };
     registration.canonicalize();
     registration

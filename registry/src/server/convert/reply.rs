@@ -67,11 +67,9 @@ pub fn deregister_response(reply: &Reply) -> Result<v1::ServiceDeregisterRespons
 /// INTERNAL if the reply is of another operation.
 pub fn state_response(reply: &Reply) -> Result<v1::SetInstanceStateResponse, Error> {
     match reply {
-        Reply::StateSet { changed, overridden } => Ok(v1::SetInstanceStateResponse {
-            header: None,
-            changed: *changed,
-            overridden: *overridden,
-        }),
+        Reply::StateSet { changed, overridden } => {
+            Ok(v1::SetInstanceStateResponse { header: None, changed: *changed, overridden: *overridden })
+        }
         other => Err(foreign(other)),
     }
 }
@@ -80,7 +78,10 @@ pub fn state_response(reply: &Reply) -> Result<v1::SetInstanceStateResponse, Err
 pub fn refusal(rejection: &Rejection, operation: &Operation) -> Error {
     let error = match &rejection.reason {
         Reason::InvalidField(violations) => Error::InvalidField(
-            violations.iter().map(|violation| BadField::new(&violation.field, &violation.description)).collect(),
+            violations
+                .iter()
+                .map(|violation| BadField::new(&violation.field, &violation.description))
+                .collect(),
         ),
         Reason::RequestIdReused => Error::RequestIdReused,
         Reason::RequestSuperseded { floor } => Error::RequestSuperseded { lowest: *floor },
@@ -89,11 +90,9 @@ pub fn refusal(rejection: &Rejection, operation: &Operation) -> Error {
         Reason::InstanceNotFound => Error::InstanceNotFound(name(operation)),
         Reason::LeaseExpired => Error::LeaseExpired,
         Reason::StaleIncarnation { current } => Error::StaleIncarnation { current: *current },
-        Reason::QuotaExceeded { quota, limit } => Error::QuotaExceeded {
-            quota: quota.name().to_owned(),
-            limit: Some(*limit),
-            retry_after: None,
-        },
+        Reason::QuotaExceeded { quota, limit } => {
+            Error::QuotaExceeded { quota: quota.name().to_owned(), limit: Some(*limit), retry_after: None }
+        }
         Reason::NotInitialized => Error::NotInitialized,
         reason @ (Reason::AlreadyInitialized { .. }
         | Reason::SettingsChanged { .. }

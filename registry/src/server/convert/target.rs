@@ -1,9 +1,7 @@
 //! Requests that name an instance or a lease.
 
 use registry_proto::v1;
-use registry_state::command::{
-    Deregister, Operation, RequestKey, SetState, Target, instance_id_of,
-};
+use registry_state::command::{Deregister, Operation, RequestKey, SetState, Target, instance_id_of};
 use registry_state::limits as bounds;
 
 use super::check::Checker;
@@ -163,11 +161,7 @@ pub(super) fn request_id(check: &mut Checker, id: Option<&v1::RequestId>) {
 
 /// A state, given or not.
 pub(super) fn instance_state(check: &mut Checker, path: &str, state: i32) {
-    check.require(
-        v1::InstanceState::try_from(state).is_ok(),
-        path,
-        "must be STARTING, UP, DRAINING or DOWN",
-    );
+    check.require(v1::InstanceState::try_from(state).is_ok(), path, "must be STARTING, UP, DRAINING or DOWN");
 }
 
 #[cfg(test)]
@@ -184,8 +178,12 @@ mod tests {
 
     #[test]
     fn host_and_port_stand_for_the_id_that_register_makes_of_them() {
-        let request =
-            v1::HeartbeatRequest { service_name: "a".into(), host: "::1".into(), port: 80, ..Default::default() };
+        let request = v1::HeartbeatRequest {
+            service_name: "a".into(),
+            host: "::1".into(),
+            port: 80,
+            ..Default::default()
+        };
         let target = heartbeat(&request).unwrap();
         assert_eq!(target.namespace, "default");
         assert_eq!(target.instance_id, "[::1]:80");
