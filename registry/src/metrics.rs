@@ -15,8 +15,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use tokio::time::Instant;
 use tonic::Code;
+
+use crate::server::observe::ObserveCalls;
 
 #[cfg(test)]
 mod metrics_test;
@@ -41,6 +42,8 @@ struct Families {
     heartbeat_timeouts: Counter,
     fsync_seconds: Histogram,
     replication_seconds: Histogram,
+    snapshots_built: Counter,
+    snapshots_installed: Counter,
     expired_leases: Counter,
     expired_instances: Counter,
     expiry_lateness_seconds: Histogram,
@@ -61,6 +64,8 @@ struct ViewGauges {
     term: Gauge,
     leader: Gauge,
     last_log_index: Gauge,
+    log_purged_index: Gauge,
+    snapshot_index: Gauge,
     commit_index: Gauge,
     applied_index: Gauge,
     replication_lag: Family<MemberLabel, Gauge>,
@@ -149,6 +154,10 @@ pub struct View {
     pub leader: u64,
     /// Last entry of the log.
     pub last_log_index: u64,
+    /// Last entry removed from the log.
+    pub log_purged_index: u64,
+    /// Last entry in the newest snapshot.
+    pub snapshot_index: u64,
     /// Last committed entry known.
     pub commit_index: u64,
     /// Last applied entry.
@@ -201,6 +210,8 @@ impl Metrics {
             heartbeat_timeouts: Counter::default(),
             fsync_seconds: latency(),
             replication_seconds: latency(),
+            snapshots_built: Counter::default(),
+            snapshots_installed: Counter::default(),
             expired_leases: Counter::default(),
             expired_instances: Counter::default(),
             expiry_lateness_seconds: latency(),
@@ -213,11 +224,6 @@ impl Metrics {
         };
         families.register();
         Self { families: Arc::new(families) }
-    }
-
-    /// Starts the observation of one call of a client; `method` is the name of the RPC.
-    pub fn call(&self, method: &'static str) -> CallObserver {
-        CallObserver { metrics: self.clone(), method, begun: Instant::now(), code: Code::Cancelled }
     }
 
     /// This node asked for votes.
@@ -238,6 +244,16 @@ impl Metrics {
     /// One proposal of this leader took so long from proposal to apply.
     pub fn replication(&self, took: Duration) {
         self.families.replication_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A snapshot was written by this node.
+    pub fn snapshot_built(&self) {
+        self.families.snapshots_built.inc();
+    }
+
+    /// A snapshot of the leader was installed.
+    pub fn snapshot_installed(&self) {
+        self.families.snapshots_installed.inc();
     }
 
     /// An `Expire` entry of this leader was applied.
@@ -288,38 +304,11 @@ impl Metrics {
     }
 }
 
-/// Counts one call when it is dropped: as CANCELLED, unless it was told how the call ended.
-#[derive(Debug)]
-pub struct CallObserver {
-    metrics: Metrics,
-    method: &'static str,
-    begun: Instant,
-    code: Code,
-}
-
-impl CallObserver {
-    /// The call ended with this code.
-    pub fn finish(mut self, code: Code) {
-        self.code = code;
-    }
-
-    /// The call ended so; the result is passed through.
-    ///
-    /// # Errors
-    /// That of the call.
-    pub fn result<T>(self, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
-        self.finish(result.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok));
-        result
-    }
-}
-
-impl Drop for CallObserver {
-    fn drop(&mut self) {
-        let families = &self.metrics.families;
-        let method = self.method;
-        families.calls.get_or_create(&CallLabels { method, code: code_name(self.code) }).inc();
-        let seconds = self.begun.elapsed().as_secs_f64();
-        families.call_seconds.get_or_create(&MethodLabel { method }).observe(seconds);
+impl ObserveCalls for Metrics {
+    fn ended(&self, method: &'static str, code: Code, took: Duration) {
+        let families = &self.families;
+        families.calls.get_or_create(&CallLabels { method, code: code_name(code) }).inc();
+        families.call_seconds.get_or_create(&MethodLabel { method }).observe(took.as_secs_f64());
     }
 }
 
@@ -363,6 +352,9 @@ impl Families {
         let help = "Time from a proposal of this leader to its apply";
         let histogram = self.replication_seconds.clone();
         registry.register_with_unit("raft_replication_duration", help, Unit::Seconds, histogram);
+        registry.register("snapshots_built", "Snapshots written", self.snapshots_built.clone());
+        let help = "Snapshots received from the leader and installed";
+        registry.register("snapshots_installed", help, self.snapshots_installed.clone());
         registry.register("leases_expired", "Leases expired by this leader", self.expired_leases.clone());
         let help = "Instances expired by this leader";
         registry.register("instances_expired", help, self.expired_instances.clone());
@@ -382,17 +374,20 @@ impl Families {
 
 impl ViewGauges {
     fn register(&self, registry: &mut Registry) {
-        registry.register("raft_role", "1 for the role that this node has", self.role.clone());
+        registry.register("role", "1 for the role that this node has", self.role.clone());
         registry.register("ready", "1 if /readyz says so", self.ready.clone());
         registry.register("quarantined", "1 if out of Raft until someone acts", self.quarantined.clone());
         registry.register("stopping", "1 during an orderly stop", self.stopping.clone());
-        registry.register("raft_term", "Raft term", self.term.clone());
-        registry.register("raft_leader", "Raft id of the leader followed, 0 = none", self.leader.clone());
-        registry.register("raft_last_log_index", "Last entry of the log", self.last_log_index.clone());
-        registry.register("raft_commit_index", "Last entry known to be committed", self.commit_index.clone());
-        registry.register("raft_applied_index", "Last entry applied", self.applied_index.clone());
+        registry.register("term", "Raft term", self.term.clone());
+        registry.register("leader", "Raft id of the leader followed, 0 = none", self.leader.clone());
+        registry.register("last_log_index", "Last entry of the log", self.last_log_index.clone());
+        let help = "Last entry removed from the log because a snapshot covers it";
+        registry.register("log_purged_index", help, self.log_purged_index.clone());
+        registry.register("snapshot_index", "Last entry in the newest snapshot", self.snapshot_index.clone());
+        registry.register("commit_index", "Last entry known to be committed", self.commit_index.clone());
+        registry.register("applied_index", "Last entry applied", self.applied_index.clone());
         let help = "Entries that a member is behind this leader";
-        registry.register("raft_replication_lag_entries", help, self.replication_lag.clone());
+        registry.register("replication_lag_entries", help, self.replication_lag.clone());
         registry.register("revision", "Revision of the state", self.revision.clone());
         registry.register("services", "Services known, empty ones included", self.services.clone());
         registry.register("instances", "Instances by state", self.instances.clone());
@@ -414,6 +409,8 @@ impl ViewGauges {
         self.term.set(signed(view.term));
         self.leader.set(signed(view.leader));
         self.last_log_index.set(signed(view.last_log_index));
+        self.log_purged_index.set(signed(view.log_purged_index));
+        self.snapshot_index.set(signed(view.snapshot_index));
         self.commit_index.set(signed(view.commit_index));
         self.applied_index.set(signed(view.applied_index));
         // Members that have left, and the lags of a leadership that has ended, go away.

@@ -129,7 +129,7 @@ fn two_nodes_at_one_address_or_under_one_name_are_refused() {
         &"cluster.nodes[0].node_id and cluster.nodes[1].node_id are both a: names must differ".to_owned()
     ));
     assert!(errors.contains(
-        &"cluster.nodes[0].raft_port and cluster.nodes[1].client_port are both h:2: addresses must differ".to_owned()
+        &"cluster.nodes: raft_port of a and client_port of a are both h:2: addresses must differ".to_owned()
     ));
 }
 
