@@ -31,6 +31,13 @@ pub enum Answer {
         /// The cluster that was offered to it, if any.
         offered: Option<String>,
     },
+    /// It has joined a cluster but knows of no membership: it is starting, or founding was cut short.
+    Adopted {
+        /// Its disk.
+        disk_id: String,
+        /// The cluster it belongs to.
+        cluster_id: String,
+    },
     /// It has a log, a vote or a snapshot, or has lost them.
     Settled {
         /// The cluster it belongs to.
@@ -48,13 +55,12 @@ impl Answer {
         let offered = (!identity.cluster_id.is_empty()).then_some(identity.cluster_id);
         match response.state() {
             // A node that has data ends founding, whatever its list says by now.
-            NodeState::Pristine | NodeState::Prepared | NodeState::Adopted
-                if response.nodes_digest != digest.as_slice() =>
-            {
+            NodeState::Pristine | NodeState::Prepared if response.nodes_digest != digest.as_slice() => {
                 Self::OtherList
             }
-            NodeState::Pristine | NodeState::Prepared | NodeState::Adopted => {
-                Self::Empty { disk_id: identity.disk_id, offered }
+            NodeState::Pristine | NodeState::Prepared => Self::Empty { disk_id: identity.disk_id, offered },
+            NodeState::Adopted => {
+                Self::Adopted { disk_id: identity.disk_id, cluster_id: offered.unwrap_or_default() }
             }
             _ => Self::Settled { cluster_id: offered.unwrap_or_default() },
         }
@@ -98,7 +104,9 @@ pub enum Step {
 pub fn decide(own: &Own, answers: &BTreeMap<String, Answer>) -> Step {
     for (name, answer) in answers {
         match answer {
-            Answer::Settled { cluster_id } if own.cluster_id.as_ref() != Some(cluster_id) => {
+            Answer::Settled { cluster_id } | Answer::Adopted { cluster_id, .. }
+                if own.cluster_id.as_ref() != Some(cluster_id) =>
+            {
                 return Step::StandAside { node_id: name.clone(), cluster_id: cluster_id.clone() };
             }
             _ => {}
@@ -147,7 +155,7 @@ fn complaint(name: &str, answer: &Answer) -> Option<String> {
         Answer::OtherNode { node_id } => Some(format!(
             "{node_id} answers at the address of {name}: correct host or raft_port in cluster.nodes"
         )),
-        Answer::Silent | Answer::Empty { .. } | Answer::Settled { .. } => None,
+        Answer::Silent | Answer::Empty { .. } | Answer::Adopted { .. } | Answer::Settled { .. } => None,
     }
 }
 

@@ -154,7 +154,9 @@ impl Layers {
                 let place = format!("{field} of {}", node.node_id);
                 let address = endpoint(&node.host, port);
                 if let Some(other) = taken.insert(address.clone(), place.clone()) {
-                    self.errors.push(format!("{NODES}: {other} and {place} are both {address}: addresses must differ"));
+                    self.errors.push(format!(
+                        "{NODES}: {other} and {place} are both {address}: addresses must differ"
+                    ));
                 }
             }
         }

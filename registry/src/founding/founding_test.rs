@@ -96,6 +96,12 @@ fn a_founder_that_crashed_at_any_step_finishes_or_starts_again() {
     let others = answers([("b", empty(Some("x"))), ("c", empty(Some("x")))]);
     let again = Step::Offer { cluster_id: Some("x".into()) };
     assert_eq!(decide(&own("a", Some("x")), &others), again);
+    // After the others were called, but before any vote: they joined, with empty logs.
+    let adopted = Answer::Adopted { disk_id: "d".into(), cluster_id: "x".into() };
+    let others = answers([("b", adopted.clone()), ("c", empty(Some("x")))]);
+    assert_eq!(decide(&own("a", Some("x")), &others), again);
+    // The same, but the founder lost its disk since: it founds nothing beside them.
+    assert!(matches!(decide(&own("a", None), &others), Step::StandAside { .. }));
     // A node whose folder was replaced meanwhile is offered its place anew.
     let others = answers([("b", empty(Some("x"))), ("c", empty(None))]);
     assert_eq!(decide(&own("a", Some("x")), &others), again);

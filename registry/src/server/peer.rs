@@ -3,6 +3,8 @@
 //! Every call is checked here before anything else of it is read: is it from our cluster, and meant for
 //! this node (P/N2)? Then it is passed to the part that answers it.
 
+pub mod identity;
+
 use std::sync::Arc;
 
 use futures::stream::BoxStream;
