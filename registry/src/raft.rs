@@ -24,9 +24,9 @@ mod types;
 pub use consensus::{Consensus, Outcome, ReadIndex};
 pub use error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
 pub use options::{RaftIdentity, RaftOptions, Timings};
+pub use published::{Elapsed, Observer, Published};
 pub use runtime::seed_raft;
 pub use start::{Built, LogDisk, Surroundings, build};
-pub use published::{Elapsed, Observer, Published};
 pub use status::{Failure, Follower, Leadership, LogPosition, Member, Membership, RaftStatus, Role, Vote};
 
 /// Whether a data folder holds a log or a snapshot: then its node was, or is about to be, a member (P/N3).

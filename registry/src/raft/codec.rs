@@ -12,9 +12,7 @@ use prost::Message;
 use registry_proto::internal as pb;
 
 use super::status::{Leadership, LogPosition, Member, Membership, Vote};
-use super::types::{
-    CommandBytes, Entry, LogId, RaftLeaderId, RaftMembership, RaftVote, StoredMembership,
-};
+use super::types::{CommandBytes, Entry, LogId, RaftLeaderId, RaftMembership, RaftVote, StoredMembership};
 
 /// Format of stored entries and votes.
 pub(crate) const FORMAT: u8 = 1;

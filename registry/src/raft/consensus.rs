@@ -10,11 +10,12 @@ use openraft::errors::{
     ClientWriteError, ForwardReason, ForwardToLeader, InitializeError as RaftInitializeError,
     LinearizableReadError, RaftError,
 };
+use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResponse;
 use openraft::{LinearizerOption, Raft, ReadPolicy};
 use registry_state::{Applied, Command};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::codec;
 use super::contact::Contact;
@@ -106,7 +107,10 @@ impl Proposals {
 /// What to do about a proposal that was refused.
 enum Refused {
     /// Raft did not take it; try again when it may.
-    Retry { leader: Option<u64>, soon: bool },
+    Retry {
+        leader: Option<u64>,
+        soon: bool,
+    },
     Final(ProposeError),
 }
 
@@ -178,11 +182,14 @@ impl Consensus {
         deadline: Instant,
     ) -> Result<Outcome, ProposeError> {
         let command = CommandBytes(Bytes::from(command.encode()));
+        let (responder, answer) = OneshotResponder::new_pair();
         let write = self.inner.raft.write(command).with_leader(codec::leadership_to_raft(leadership));
-        match timeout_at(deadline, write.into_future()).await {
+        write.responder(responder).await.map_err(|_| ProposeError::Stopped)?;
+        match timeout_at(deadline, answer).await {
             Err(_) => Err(ProposeError::OutcomeUnknown),
-            Ok(Ok(response)) => outcome(response),
-            Ok(Err(error)) => Err(match refused(error) {
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Ok(Ok(Ok(response))) => outcome(response),
+            Ok(Ok(Err(error))) => Err(match refused(RaftError::APIError(error)) {
                 Refused::Final(error) => error,
                 Refused::Retry { soon: true, .. } => ProposeError::NoQuorum,
                 Refused::Retry { leader, soon: false } => ProposeError::NotLeader { leader },
@@ -372,9 +379,9 @@ fn outcome(response: ClientWriteResponse<C>) -> Result<Outcome, ProposeError> {
 
 fn refused(error: WriteError) -> Refused {
     match error {
-        RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader { leader_id, reason, .. })) => {
-            Refused::Retry { leader: leader_id, soon: reason != ForwardReason::NotLeader }
-        }
+        RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader {
+            leader_id, reason, ..
+        })) => Refused::Retry { leader: leader_id, soon: reason != ForwardReason::NotLeader },
         RaftError::APIError(_) => Refused::Final(ProposeError::OutcomeUnknown),
         RaftError::Fatal(_) => Refused::Final(ProposeError::Stopped),
     }

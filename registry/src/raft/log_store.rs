@@ -10,7 +10,7 @@ use std::ops::{Bound, RangeBounds};
 
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
+use openraft::{LogState, OptionalSend, RaftLogReader};
 use registry_wal::{Callback, Purged, Wal};
 use tokio::sync::oneshot;
 
@@ -192,13 +192,5 @@ impl RaftLogStorage<C> for LogStore {
         let Some(committed) = state.committed else { return Ok(purged) };
         let upto = committed.min(state.last.unwrap_or(0));
         Ok(self.log_id(upto)?.or(purged))
-    }
-}
-
-/// Bytes of the payload of an entry, roughly: what decides when a snapshot is due.
-pub(crate) fn payload_bytes(entry: &Entry) -> u64 {
-    match &entry.payload {
-        EntryPayload::Normal(command) => command.0.len() as u64,
-        EntryPayload::Blank | EntryPayload::Membership(_) => 64,
     }
 }

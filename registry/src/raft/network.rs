@@ -120,10 +120,7 @@ impl NetStreamAppend<C> for Connection {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> openraft::base::BoxFuture<
-        's,
-        Rpc<openraft::base::BoxStream<'s, Rpc<StreamAppendResult<C>>>>,
-    >
+    ) -> openraft::base::BoxFuture<'s, Rpc<openraft::base::BoxStream<'s, Rpc<StreamAppendResult<C>>>>>
     where
         S: futures::Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
     {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::codec;
 use super::consensus::RaftHandle;
@@ -55,7 +56,7 @@ impl Mapper {
             applied: position(&metrics.last_applied),
             snapshot: position(&metrics.snapshot),
             purged: position(&metrics.purged),
-            last_quorum_acked: metrics.last_quorum_acked.as_ref().map(|at| Instant::from(***at)),
+            last_quorum_acked: metrics.last_quorum_acked.as_ref().map(|at| at.0),
             followers: Arc::new(followers(metrics)),
             failed,
         }
@@ -90,13 +91,18 @@ fn followers(metrics: &RaftMetrics<C>) -> BTreeMap<u64, Follower> {
         followers.entry(*id).or_default().matched = matched.as_ref().map(codec::position_from_raft);
     }
     for (id, acked) in metrics.heartbeat.iter().flatten() {
-        followers.entry(*id).or_default().last_contact = acked.as_ref().map(|at| Instant::from(***at));
+        followers.entry(*id).or_default().last_contact = acked.as_ref().map(|at| at.0);
     }
     followers
 }
 
 /// Follows the metrics until Raft ends: keeps the status and the addresses of the peers up to date.
-pub(crate) async fn follow(mapper: Arc<Mapper>, status: watch::Sender<RaftStatus>, peers: Peers, metrics: Metrics) {
+pub(crate) async fn follow(
+    mapper: Arc<Mapper>,
+    status: watch::Sender<RaftStatus>,
+    peers: Peers,
+    metrics: Metrics,
+) {
     let mut changes = mapper.raft.metrics();
     loop {
         let next = mapper.status();

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::ops::{Add, AddAssign, Sub, SubAssign};
 use std::time::Duration;
 
-use openraft::{AsyncRuntime, OptionalSend};
 #[allow(deprecated, reason = "the crate that replaces it is not a direct dependency")]
 use openraft::impls::TokioRuntime as Tokio;
+use openraft::{AsyncRuntime, OptionalSend};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -21,7 +22,53 @@ pub fn seed_raft(seed: u64) {
     SEEDED.with(|source| *source.borrow_mut() = Some(StdRng::seed_from_u64(seed)));
 }
 
-/// Tokio, except for random numbers.
+/// A moment of tokio's clock. Of our own, because that of openraft cannot be taken apart again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(pub(crate) tokio::time::Instant);
+
+impl openraft::Instant for Moment {
+    fn now() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0 + time)
+    }
+}
+
+impl AddAssign<Duration> for Moment {
+    fn add_assign(&mut self, time: Duration) {
+        self.0 += time;
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+
+    fn sub(self, time: Duration) -> Self {
+        Self(self.0 - time)
+    }
+}
+
+impl SubAssign<Duration> for Moment {
+    fn sub_assign(&mut self, time: Duration) {
+        self.0 -= time;
+    }
+}
+
+impl Sub for Moment {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.0 - earlier.0
+    }
+}
+
+/// Tokio, except for random numbers and the type of moments.
 #[derive(Debug)]
 pub(crate) struct Runtime(Tokio);
 
@@ -29,7 +76,7 @@ impl AsyncRuntime for Runtime {
     type JoinError = <Tokio as AsyncRuntime>::JoinError;
     type JoinHandle<T: OptionalSend + 'static> = <Tokio as AsyncRuntime>::JoinHandle<T>;
     type Sleep = <Tokio as AsyncRuntime>::Sleep;
-    type Instant = <Tokio as AsyncRuntime>::Instant;
+    type Instant = Moment;
     type TimeoutError = <Tokio as AsyncRuntime>::TimeoutError;
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <Tokio as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = StdRng;
@@ -51,10 +98,13 @@ impl AsyncRuntime for Runtime {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
-        Tokio::sleep_until(deadline)
+        tokio::time::sleep_until(deadline.0)
     }
 
-    fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
+    fn timeout<R, F: Future<Output = R> + OptionalSend>(
+        duration: Duration,
+        future: F,
+    ) -> Self::Timeout<R, F> {
         Tokio::timeout(duration, future)
     }
 
@@ -62,7 +112,7 @@ impl AsyncRuntime for Runtime {
         deadline: Self::Instant,
         future: F,
     ) -> Self::Timeout<R, F> {
-        Tokio::timeout_at(deadline, future)
+        tokio::time::timeout_at(deadline.0, future)
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {

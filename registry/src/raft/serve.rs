@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
-use openraft::raft::{StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest, VoteRequest};
+use openraft::raft::{
+    StreamAppendError, StreamAppendResult, TransferLeaderError, TransferLeaderRequest, VoteRequest,
+};
 use registry_proto::internal as pb;
 use registry_proto::internal::PeerErrorReason;
 use registry_proto::internal::install_snapshot_request::Part;
@@ -113,7 +115,9 @@ impl Consensus {
         requests: BoxStream<'static, Result<pb::InstallSnapshotRequest, Status>>,
     ) -> Result<BoxStream<'static, Result<pb::InstallSnapshotResponse, Status>>, Status> {
         let Ok(turn) = self.install_turn().try_lock_owned() else {
-            return Err(PeerError::new(PeerErrorReason::NotReady, "another snapshot is being received").into());
+            return Err(
+                PeerError::new(PeerErrorReason::NotReady, "another snapshot is being received").into()
+            );
         };
         // One answer waits at most: the sender reads them before it goes on.
         let (answers, outgoing) = mpsc::channel(4);
@@ -172,7 +176,7 @@ impl Install {
     async fn receive(&mut self) -> Result<(), Status> {
         let (vote, receiving) = self.begin().await?;
         let mut receiving = receiving;
-        self.answer(Answer::NextOffset(receiving.next_offset())).await?;
+        answer(&self.answers, Answer::NextOffset(receiving.next_offset())).await?;
         while !receiving.is_whole() {
             let Some(Part::Chunk(chunk)) = self.next().await? else {
                 return Err(Status::invalid_argument("a chunk was expected"));
@@ -184,7 +188,7 @@ impl Install {
             .await?;
             receiving = kept;
             stored.map_err(refused)?;
-            self.answer(Answer::NextOffset(receiving.next_offset())).await?;
+            answer(&self.answers, Answer::NextOffset(receiving.next_offset())).await?;
         }
         let file = blocking(move || Ok(receiving.finish())).await?.map_err(refused)?;
         let bytes = file.size_bytes;
@@ -192,10 +196,10 @@ impl Install {
         let installed = self.consensus.raft().install_full_snapshot(vote, snapshot).await;
         let theirs = installed.map_err(|_| stopped())?.vote;
         if theirs > vote {
-            return self.answer(Answer::HigherVote(codec::vote_to_proto(&theirs))).await;
+            return answer(&self.answers, Answer::HigherVote(codec::vote_to_proto(&theirs))).await;
         }
         tracing::info!(bytes, "installed a snapshot of the leader");
-        self.answer(Answer::Installed(codec::vote_to_proto(&theirs))).await
+        answer(&self.answers, Answer::Installed(codec::vote_to_proto(&theirs))).await
     }
 
     async fn begin(&mut self) -> Result<(RaftVote, Receiving), Status> {
@@ -222,11 +226,14 @@ impl Install {
             Err(_) => Err(Status::deadline_exceeded("no further part of the snapshot came")),
         }
     }
+}
 
-    async fn answer(&self, result: Answer) -> Result<(), Status> {
-        let answer = pb::InstallSnapshotResponse { result: Some(result) };
-        self.answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the sender is gone"))
-    }
+async fn answer(
+    answers: &mpsc::Sender<Result<pb::InstallSnapshotResponse, Status>>,
+    result: Answer,
+) -> Result<(), Status> {
+    let answer = pb::InstallSnapshotResponse { result: Some(result) };
+    answers.send(Ok(answer)).await.map_err(|_| Status::cancelled("the sender is gone"))
 }
 
 fn refused(error: SnapshotError) -> Status {

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use openraft::async_runtime::WatchReceiver;
 use registry_wal::Wal;
 use tokio::time::{Instant, sleep};
 

@@ -235,8 +235,12 @@ async fn write_in_task(mut writer: Writer, bell: Arc<Notify>, sync_time: Duratio
         bell.notified().await;
         while let Some(batch) = writer.take_batch() {
             sleep(sync_time).await;
-            writer.write(batch);
+            // The log has told everybody who waits, and its observer.
+            if writer.run_once(batch).is_err() {
+                return;
+            }
         }
+        while matches!(writer.step(), Ok(true)) {}
     }
 }
 
@@ -287,7 +291,9 @@ fn wal_identity(identity: &RaftIdentity) -> Result<Identity, StartError> {
 
 fn uuid_bytes(text: &str) -> Result<[u8; 16], StartError> {
     let parsed = uuid::Uuid::parse_str(text);
-    Ok(*parsed.map_err(|error| StartError::Corrupt(format!("the identity has the bad UUID {text}: {error}")))?.as_bytes())
+    Ok(*parsed
+        .map_err(|error| StartError::Corrupt(format!("the identity has the bad UUID {text}: {error}")))?
+        .as_bytes())
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> StartError {

@@ -14,9 +14,7 @@ use super::log_store::Barrier;
 use super::published::{Board, Observer, Published};
 use super::snapshot::{Frozen, SnapshotFile, SnapshotStore, read};
 use super::status::Failure;
-use super::types::{
-    CommandBytes, EntryReply, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
-};
+use super::types::{CommandBytes, EntryReply, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
 type ApplyResponder = openraft::storage::ApplyResponder<TypeConfig>;
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openraft::impls::{BoxedErrorSource, InlineBatch, OneshotResponder};
 use openraft::impls::leader_id_adv::LeaderId;
+use openraft::impls::{BoxedErrorSource, InlineBatch, OneshotResponder};
 use openraft::{OptionalSend, RaftTypeConfig};
 use registry_state::Applied;
 
@@ -62,7 +62,6 @@ impl RaftTypeConfig for TypeConfig {
 }
 
 pub(crate) type Entry = openraft::alias::EntryOf<TypeConfig>;
-pub(crate) type Payload = openraft::alias::PayloadOf<TypeConfig>;
 pub(crate) type LogId = openraft::alias::LogIdOf<TypeConfig>;
 pub(crate) type RaftVote = openraft::alias::VoteOf<TypeConfig>;
 pub(crate) type RaftLeaderId = LeaderId<u64, u64>;

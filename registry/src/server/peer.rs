@@ -175,10 +175,7 @@ impl Rpc for PeerService {
         raft.serve_install_snapshot(requests).map(Response::new)
     }
 
-    async fn timeout_now(
-        &self,
-        request: Request<pb::TimeoutNowRequest>,
-    ) -> Answer<pb::TimeoutNowResponse> {
+    async fn timeout_now(&self, request: Request<pb::TimeoutNowRequest>) -> Answer<pb::TimeoutNowResponse> {
         let (raft, message) = self.admit_to_raft(request).await?;
         raft.serve_timeout_now(message).await.map(Response::new)
     }
@@ -227,10 +224,7 @@ impl Rpc for PeerService {
         self.identity.probe().await.map(Response::new)
     }
 
-    async fn cluster_view(
-        &self,
-        request: Request<pb::ClusterViewRequest>,
-    ) -> Answer<ClusterViewResponse> {
+    async fn cluster_view(&self, request: Request<pb::ClusterViewRequest>) -> Answer<ClusterViewResponse> {
         self.admit(request)?;
         self.forward.cluster_view().await.map(Response::new)
     }

@@ -153,9 +153,10 @@ impl SnapshotStore {
     fn advance(&self, mut file: SnapshotFile) {
         file.decoded = None;
         let mut slots = self.slots();
-        let newer = slots.current.as_ref().is_none_or(|current| {
-            file_key(current.meta.last_log_id) <= file_key(file.meta.last_log_id)
-        });
+        let newer = slots
+            .current
+            .as_ref()
+            .is_none_or(|current| file_key(current.meta.last_log_id) <= file_key(file.meta.last_log_id));
         if newer {
             slots.current = Some(file);
         }

@@ -48,7 +48,8 @@ has_header!(
 pub(super) fn check_header(own: &Own, message: &impl HasHeader) -> Result<u64, Status> {
     let header = message.header().ok_or_else(|| Status::invalid_argument("the header is missing"))?;
     if own.cluster_id.is_empty() || header.cluster_id != own.cluster_id {
-        let reason = format!("the call is for cluster {:?}, this node is of {:?}", header.cluster_id, own.cluster_id);
+        let reason =
+            format!("the call is for cluster {:?}, this node is of {:?}", header.cluster_id, own.cluster_id);
         return Err(PeerError::new(PeerErrorReason::ClusterMismatch, reason).into());
     }
     if own.raft_id == 0 || header.to_raft_id != own.raft_id {
@@ -84,12 +85,8 @@ mod tests {
     use super::*;
 
     fn call(cluster: &str, from: u64, to: u64) -> ProbeRequest {
-        let header = PeerHeader {
-            cluster_id: cluster.into(),
-            from_raft_id: from,
-            to_raft_id: to,
-            process_nonce: 1,
-        };
+        let header =
+            PeerHeader { cluster_id: cluster.into(), from_raft_id: from, to_raft_id: to, process_nonce: 1 };
         ProbeRequest { header: Some(header) }
     }
 
