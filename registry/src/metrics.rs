@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -47,6 +48,9 @@ struct Families {
     expired_leases: Counter,
     expired_instances: Counter,
     expiry_lateness_seconds: Histogram,
+    renewals: Family<ResultLabel, Counter>,
+    lease_tick_lateness_seconds: Gauge<f64, AtomicU64>,
+    lease_tick_lateness_max_seconds: Gauge<f64, AtomicU64>,
     forwarded: Family<ForwardLabels, Counter>,
     watch_lag_seconds: Histogram,
     watch_ends: Family<ReasonLabel, Counter>,
@@ -98,6 +102,11 @@ struct ForwardLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -215,6 +224,9 @@ impl Metrics {
             expired_leases: Counter::default(),
             expired_instances: Counter::default(),
             expiry_lateness_seconds: latency(),
+            renewals: Family::default(),
+            lease_tick_lateness_seconds: Gauge::default(),
+            lease_tick_lateness_max_seconds: Gauge::default(),
             forwarded: Family::default(),
             watch_lag_seconds: latency(),
             watch_ends: Family::default(),
@@ -262,9 +274,21 @@ impl Metrics {
         self.families.expired_instances.inc_by(instances);
     }
 
-    /// A lease was expired so long after its deadline: the node's own lateness.
+    /// A lease was expired so long after its deadline.
     pub fn expiry_lateness(&self, late: Duration) {
         self.families.expiry_lateness_seconds.observe(late.as_secs_f64());
+    }
+
+    /// So many leases were to be renewed for callers of this node; `result` is `renewed`, `ended` (the
+    /// lease is not open) or `failed` (no leader, no quorum).
+    pub fn renewals(&self, result: &'static str, leases: u64) {
+        self.families.renewals.get_or_create(&ResultLabel { result }).inc_by(leases);
+    }
+
+    /// The last tick of leases came so late, and the latest of the last minute: the node's own lateness.
+    pub fn lease_tick(&self, late: Duration, latest: Duration) {
+        self.families.lease_tick_lateness_seconds.set(late.as_secs_f64());
+        self.families.lease_tick_lateness_max_seconds.set(latest.as_secs_f64());
     }
 
     /// A call was passed to the leader; `kind` is `write`, `renewal`, `read_index` or `status`.
@@ -361,6 +385,13 @@ impl Families {
         let help = "Time from the deadline of a lease to its expiry";
         let histogram = self.expiry_lateness_seconds.clone();
         registry.register_with_unit("lease_expiry_lateness", help, Unit::Seconds, histogram);
+        registry.register("lease_renewals", "Renewals of callers of this node", self.renewals.clone());
+        let help = "How late the last tick of leases was";
+        let gauge = self.lease_tick_lateness_seconds.clone();
+        registry.register_with_unit("lease_tick_lateness", help, Unit::Seconds, gauge);
+        let help = "How late the latest tick of leases of the last 30 to 60 s was";
+        let gauge = self.lease_tick_lateness_max_seconds.clone();
+        registry.register_with_unit("lease_tick_lateness_max", help, Unit::Seconds, gauge);
         registry.register("forwarded", "Calls passed to the leader", self.forwarded.clone());
         let help = "Time from the commit of an event, as known here, to its delivery to a watch";
         registry.register_with_unit("watch_lag", help, Unit::Seconds, self.watch_lag_seconds.clone());
