@@ -5,6 +5,7 @@
 
 pub mod identity;
 mod raft;
+pub mod renewals;
 
 use std::sync::Arc;
 use std::time::Duration;
