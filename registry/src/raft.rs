@@ -21,6 +21,9 @@ mod state_machine;
 mod status;
 mod types;
 
+#[cfg(test)]
+mod storage_test;
+
 pub use consensus::{Consensus, Outcome, ReadIndex};
 pub use error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
 pub use options::{RaftIdentity, RaftOptions, Timings};
