@@ -188,9 +188,11 @@ impl RaftLogStorage<C> for LogStore {
     /// Clamped to what the log has: the rest of a tail that was cut is learnt from the leader again.
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
         let state = self.wal.state();
-        let purged = self.purged()?;
-        let Some(committed) = state.committed else { return Ok(purged) };
-        let upto = committed.min(state.last.unwrap_or(0));
-        Ok(self.log_id(upto)?.or(purged))
+        let (Some(committed), Some(last)) = (state.committed, state.last) else { return Ok(None) };
+        match self.log_id(committed.min(last))? {
+            Some(id) => Ok(Some(id)),
+            // Purged: a snapshot covers it.
+            None => self.purged(),
+        }
     }
 }
