@@ -49,6 +49,10 @@ impl State {
         if self.identity.is_none() && !matches!(command.operation, Operation::InitCluster(_)) {
             return self.refused(Reason::NotInitialized);
         }
+        // What this refuses depends on the command alone, so it need not be remembered.
+        if let Err(violations) = command.operation.check() {
+            return self.refused(Reason::InvalidField(violations));
+        }
         let request = command.request.as_ref().filter(|_| command.operation.is_deduplicated());
         let Some(request) = request else {
             return self.execute(command, "");
@@ -78,11 +82,7 @@ impl State {
     /// Does the operation as `client` (empty = none given) and closes the revision if it made one.
     fn execute(&mut self, command: &Command, client: &str) -> Applied {
         let mut step = Step::new(self.revision, command.proposed_at_unix_ms);
-        let outcome = match command.operation.check() {
-            Ok(()) => self.dispatch(&mut step, &command.operation, client),
-            Err(violations) => Err(Reason::InvalidField(violations).into()),
-        };
-        let reply = outcome.unwrap_or_else(Reply::Rejected);
+        let reply = self.dispatch(&mut step, &command.operation, client).unwrap_or_else(Reply::Rejected);
         let (events, leases) = self.close(step);
         Applied { reply, revision: self.revision, replayed: false, events, leases }
     }

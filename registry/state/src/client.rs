@@ -3,6 +3,7 @@
 //! A client that owns instances stays. The others leave, the one that wrote longest ago first, when there
 //! are more than [`IDLE_CLIENTS_MAX`].
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -117,12 +118,13 @@ impl Clients {
         self.map.get(name)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SmolStr, &Arc<Client>)> {
-        self.map.iter()
-    }
-
-    pub(crate) fn iter_from(&self, from: &str) -> impl Iterator<Item = (&SmolStr, &Arc<Client>)> {
-        self.map.range::<_, str>((std::ops::Bound::Included(from), std::ops::Bound::Unbounded))
+    /// The clients in order of their names, after `name`; `None` = from the first.
+    pub(crate) fn after<'a>(
+        &'a self,
+        name: Option<&str>,
+    ) -> impl Iterator<Item = (&'a SmolStr, &'a Arc<Client>)> + use<'a> {
+        let low = name.map_or(Bound::Unbounded, Bound::Excluded);
+        self.map.range::<_, str>((low, Bound::Unbounded))
     }
 
     pub(crate) fn idle(&self) -> &OrdMap<u64, SmolStr> {
@@ -184,6 +186,9 @@ impl Clients {
 
     /// Counts an instance that the client no longer owns.
     pub(crate) fn lose(&mut self, client: &str, digest: &mut Digest) {
+        if client.is_empty() {
+            return;
+        }
         self.update(client, digest, |client| client.owned = client.owned.saturating_sub(1));
         self.trim(digest);
     }

@@ -13,6 +13,9 @@ use crate::overrides::{Override, OverrideEntry};
 use crate::service::{GuardState, Service};
 use crate::state::State;
 
+/// Version of the hash, raised with every change to this file: hashes of two versions do not compare.
+pub(crate) const VERSION: u32 = 1;
+
 /// Sum of the hashes of records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Digest(u64);

@@ -183,31 +183,30 @@ impl State {
 
     /// The number of a service, which becomes known by it.
     fn service_number(&mut self, key: &Arc<ServiceKey>) -> u64 {
-        if let Some(service) = self.services.get(key) {
-            return service.number;
+        match self.services.get(key) {
+            Some(service) => service.number,
+            None => self.insert_service(key.clone(), 0, GuardState::Armed),
         }
-        let number = self.next_service;
-        self.next_service += 1;
-        self.insert_service(key.clone(), number, 0, GuardState::Armed);
-        number
     }
 
     /// Makes a service known, without instances as yet.
-    pub(crate) fn insert_service(
-        &mut self,
-        key: Arc<ServiceKey>,
-        number: u64,
-        revision: Revision,
-        guard: GuardState,
-    ) {
+    fn insert_service(&mut self, key: Arc<ServiceKey>, revision: Revision, guard: GuardState) -> u64 {
+        let number = self.next_service;
+        self.next_service += 1;
         let service = Service { number, counts: Counts::default(), revision, guard };
         self.digest.add(digest::of_service(&key, &service));
         self.namespaces.entry(key.namespace.clone()).or_default().services += 1;
         self.services.insert(key, service);
+        number
+    }
+
+    /// Puts a service back from a snapshot.
+    pub(crate) fn restore_service(&mut self, key: Arc<ServiceKey>, revision: Revision, guard: GuardState) {
+        self.insert_service(key, revision, guard);
     }
 
     /// The key of a service as it is kept, so that its name is stored once.
-    pub(super) fn shared_key(&self, key: ServiceKey) -> Arc<ServiceKey> {
+    pub(crate) fn shared_key(&self, key: ServiceKey) -> Arc<ServiceKey> {
         match self.services.get_key_value(&key) {
             Some((shared, _)) => shared.clone(),
             None => Arc::new(key),
@@ -297,7 +296,7 @@ impl State {
     }
 
     /// Text as the state keeps it already, or anew.
-    pub(super) fn shared_client(&self, client: &str) -> SmolStr {
+    pub(crate) fn shared_client(&self, client: &str) -> SmolStr {
         self.clients.name_of(client).unwrap_or_else(|| SmolStr::new(client))
     }
 

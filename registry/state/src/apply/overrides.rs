@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    pub(super) fn registered(&self, key: &InstanceKey) -> Option<&Arc<InstanceRecord>> {
+    pub(crate) fn registered(&self, key: &InstanceKey) -> Option<&Arc<InstanceRecord>> {
         self.instance(&key.service.namespace, &key.service.name, &key.instance_id)
     }
 

@@ -27,7 +27,7 @@ pub fn name(violations: &mut Violations, field: &str, value: &str) {
         }
         format!(
             "must be 1 to {NAME_BYTES_MAX} of a-z A-Z 0-9 - _ . and begin and end with a letter or digit; got {}",
-            shown(value)
+            quoted(value)
         )
     });
 }
@@ -47,7 +47,7 @@ pub fn instance_id(violations: &mut Violations, field: &str, value: &str) {
     violations.require(fits, field, || {
         format!(
             "must be 1 to {INSTANCE_ID_BYTES_MAX} bytes of printable ASCII without space or \"/\"; got {}",
-            shown(value)
+            quoted(value)
         )
     });
 }
@@ -59,7 +59,7 @@ pub fn host(violations: &mut Violations, field: &str, value: &str) {
         if value.is_empty() {
             return "must be given".into();
         }
-        format!("must be a DNS name or an IP address without port and brackets; got {}", shown(value))
+        format!("must be a DNS name or an IP address without port and brackets; got {}", quoted(value))
     });
 }
 
@@ -134,11 +134,15 @@ pub fn client(violations: &mut Violations, field: &str, value: &str) {
 }
 
 /// A value as an error shows it: short and without control characters.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     const SHOWN_CHARS: usize = 40;
     let mut short: String = value.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
     if value.chars().nth(SHOWN_CHARS).is_some() {
         short.push('…');
     }
-    format!("\"{short}\"")
+    short
+}
+
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", shown(value))
 }

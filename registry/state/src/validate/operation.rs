@@ -93,7 +93,7 @@ impl Registration {
             let mut bad = Violations::new();
             fields::metadata_key(&mut bad, "", &pair.key);
             fields::text(&mut bad, "", &pair.value, METADATA_BYTES_MAX);
-            found.adopt(bad, || format!("metadata[{}]", pair.key.escape_debug()));
+            found.adopt(bad, || format!("metadata[{}]", fields::shown(&pair.key)));
         }
     }
 
@@ -117,7 +117,7 @@ impl Registration {
             let mut bad = Violations::new();
             fields::name(&mut bad, "", &named.name);
             fields::port(&mut bad, ".port", named.port);
-            found.adopt(bad, || format!("ports[{}]", named.name.escape_debug()));
+            found.adopt(bad, || format!("ports[{}]", fields::shown(&named.name)));
         }
     }
 }
