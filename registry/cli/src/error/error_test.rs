@@ -15,11 +15,14 @@ fn refused(code: Code, reason: &str, message: &str, metadata: &[(&str, &str)]) -
     registry_client::Error::from_status(&Status::with_error_details(code, message, details))
 }
 
+/// Code, reason, metadata, and the hint expected.
+type Case = (Code, &'static str, &'static [(&'static str, &'static str)], &'static str);
+
 /// One line per reason: what people read. A change here is a change of what they see.
 #[test]
 fn every_reason_says_what_to_do_next() {
     use Code::*;
-    let cases: [(Code, &str, &[(&str, &str)], &str); 23] = [
+    let cases: [Case; 23] = [
         (InvalidArgument, "INVALID_FIELD", &[], ""),
         (InvalidArgument, "REQUEST_ID_REUSED", &[], "run the command again"),
         (FailedPrecondition, "REQUEST_SUPERSEDED", &[], "run the command again"),

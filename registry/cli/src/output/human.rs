@@ -21,7 +21,7 @@ pub(crate) fn duration(time: Duration, round: Round) -> String {
     let tenths = (ms + 50) / 100;
     match (round, ms) {
         (Round::Fine, 0..1_000) => return format!("{ms} ms"),
-        (Round::Fine, _) if tenths < 100 && tenths % 10 != 0 => {
+        (Round::Fine, _) if tenths < 100 && !tenths.is_multiple_of(10) => {
             return format!("{}.{} s", tenths / 10, tenths % 10);
         }
         _ => {}
