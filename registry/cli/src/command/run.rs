@@ -109,11 +109,12 @@ async fn deregister(registration: Registration, name: &str, global: &Global, scr
         Ok(Ok(())) => screen.remark(&format!("deregistered {name}")),
         Ok(Err(error)) => {
             screen.warn(&format!(
-                "{}; its lease runs out",
+                "{}; it stays until its lease runs out",
                 Error::of_call(format!("deregister {name}"), &error)
             ));
         }
-        Err(_) => screen.warn(&format!("no answer to the deregistration of {name}; its lease runs out")),
+        Err(_) => screen
+            .warn(&format!("no answer to the deregistration of {name}; it stays until its lease runs out")),
     }
 }
 

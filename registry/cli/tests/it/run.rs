@@ -234,3 +234,12 @@ async fn a_program_runs_without_the_registry_and_is_registered_when_it_comes() {
     assert_eq!(ended.code, 3, "{ended:?}");
     assert_eq!(mock.calls().last().unwrap(), "deregister");
 }
+
+#[tokio::test]
+async fn a_program_ends_as_ever_when_the_registry_never_came() {
+    let scene = Scene::new();
+    let endpoint = format!("127.0.0.1:{}", free_port());
+    let ended = scene.run(&endpoint, &["--timeout", "300ms"], "exit 7").ended().await;
+    assert_eq!(ended.code, 7, "{ended:?}");
+    assert!(says(&ended, "starting the program"), "{ended:?}");
+}
