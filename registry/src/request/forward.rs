@@ -229,7 +229,8 @@ impl Waiting {
             sequence: self.next,
             method: job.method.into(),
             request: job.request,
-            timeout: Some(duration(left)),
+            // Whole milliseconds, rounded down: the leader gives up first.
+            timeout: Some(duration(Duration::from_millis(u64::try_from(left.as_millis()).unwrap_or(0)))),
         })
     }
 

@@ -17,6 +17,7 @@ use super::forward::{Forwarded, Forwarder};
 use super::pending::Pending;
 use crate::environment::Environment;
 use crate::error::Error;
+use crate::metrics::{ForwardOutcome, Metrics};
 use crate::raft::{Consensus, Leadership, ProposeError};
 use crate::read_index::ReadIndexer;
 use crate::server::convert::{self, Checked};
@@ -40,6 +41,8 @@ pub trait Write: Message + Default + Sized {
     /// # Errors
     /// INTERNAL if the reply is of another operation.
     fn answer(reply: &Reply) -> Result<Self::Response, Error>;
+    /// Puts the header into its answer.
+    fn head(response: &mut Self::Response, header: v1::ResponseHeader);
 }
 
 impl Write for v1::ServiceRegisterRequest {
@@ -53,6 +56,10 @@ impl Write for v1::ServiceRegisterRequest {
 
     fn answer(reply: &Reply) -> Result<Self::Response, Error> {
         convert::register_response(reply)
+    }
+
+    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
+        response.header = Some(header);
     }
 }
 
@@ -68,6 +75,10 @@ impl Write for v1::BatchRegisterRequest {
     fn answer(reply: &Reply) -> Result<Self::Response, Error> {
         convert::batch_response(reply)
     }
+
+    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
+        response.header = Some(header);
+    }
 }
 
 impl Write for v1::ServiceDeregisterRequest {
@@ -82,6 +93,10 @@ impl Write for v1::ServiceDeregisterRequest {
     fn answer(reply: &Reply) -> Result<Self::Response, Error> {
         convert::deregister_response(reply)
     }
+
+    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
+        response.header = Some(header);
+    }
 }
 
 impl Write for v1::SetInstanceStateRequest {
@@ -95,6 +110,10 @@ impl Write for v1::SetInstanceStateRequest {
 
     fn answer(reply: &Reply) -> Result<Self::Response, Error> {
         convert::state_response(reply)
+    }
+
+    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
+        response.header = Some(header);
     }
 }
 
@@ -143,6 +162,8 @@ pub struct WriterParts {
     pub admission: Admission,
     /// Proposals that are not applied yet.
     pub pending: Pending,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// Who takes a write.
@@ -243,7 +264,16 @@ impl Writer {
         encoded: Bytes,
         deadline: Instant,
     ) -> Result<Answer<W::Response>, Error> {
-        let answer = self.parts.forwarder.forward(leader, W::METHOD, encoded, deadline).await?;
+        let answer = self.parts.forwarder.forward(leader, W::METHOD, encoded, deadline).await;
+        self.parts.metrics.forwarded(
+            "write",
+            match &answer {
+                Ok(_) | Err(Error::Answered(_)) => ForwardOutcome::Answered,
+                Err(Error::OutcomeUnknown) => ForwardOutcome::Unknown,
+                Err(_) => ForwardOutcome::NotSent,
+            },
+        );
+        let answer = answer?;
         let unreadable = |error| Error::Internal(format!("the leader's answer cannot be read: {error}"));
         Ok(Answer {
             response: W::Response::decode(answer.response).map_err(unreadable)?,
@@ -269,6 +299,10 @@ impl Writer {
         }
         if caller.left().is_zero() {
             return Err(Error::Overloaded { what: "the deadline passed", retry_after: limits::SHED_RETRY });
+        }
+        if W::CLASS == Class::Register && self.parts.consensus.is_disk_full() {
+            let (quota, retry_after) = ("the disk of the leader".to_owned(), Some(limits::DISK_RETRY));
+            return Err(Error::QuotaExceeded { quota, limit: None, retry_after });
         }
         let command = self.command(checked);
         let pending = self.parts.pending.begin(&self.parts.consensus, &command.operation);

@@ -3,6 +3,7 @@
 //! Every call is checked here before anything else of it is read: is it from our cluster, and meant for
 //! this node (P/N2)? Then it is passed to the part that answers it.
 
+pub mod forward;
 pub mod identity;
 mod raft;
 pub mod renewals;
@@ -10,7 +11,6 @@ pub mod renewals;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use registry_proto::internal as pb;
 use registry_proto::internal::peer_service_server::{PeerService as Rpc, PeerServiceServer};
@@ -55,17 +55,11 @@ pub struct Own {
 pub trait IdentityCalls: Send + Sync + 'static {
     /// Who this node is now.
     fn own(&self) -> Own;
-    /// The running Raft for a Raft call.
+    /// The running Raft for a Raft call, after `joined` is durable (P/N1).
     ///
     /// # Errors
     /// DISK_LOST, QUARANTINED or NOT_READY, as statuses of this port.
     async fn raft(&self) -> Result<Consensus, Status>;
-    /// Called before a vote or an append is answered: makes `joined` durable as soon as the log holds
-    /// anything (P/N1). Costs nothing once it is.
-    ///
-    /// # Errors
-    /// The identity could not be written: then nothing may be answered.
-    fn seal(&self) -> Result<(), Status>;
     /// Answers Hello, in every state.
     async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status>;
     /// Answers Prepare.
@@ -161,16 +155,12 @@ impl Rpc for PeerService {
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {
         let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
         let raft = self.identity.raft().await?;
-        let identity = self.identity.clone();
-        let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
-        Ok(Response::new(raft.serve_append(requests).map(sealed).boxed()))
+        Ok(Response::new(raft.serve_append(requests)))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
         let (raft, message) = self.admit_to_raft(request).await?;
-        let answer = raft.serve_vote(message).await;
-        self.identity.seal()?;
-        answer.map(Response::new)
+        raft.serve_vote(message).await.map(Response::new)
     }
 
     async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
@@ -184,9 +174,7 @@ impl Rpc for PeerService {
     ) -> Answer<Self::InstallSnapshotStream> {
         let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
         let raft = self.identity.raft().await?;
-        let identity = self.identity.clone();
-        let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
-        Ok(Response::new(raft.serve_install_snapshot(requests)?.map(sealed).boxed()))
+        raft.serve_install_snapshot(requests).map(Response::new)
     }
 
     async fn timeout_now(&self, request: Request<pb::TimeoutNowRequest>) -> Answer<pb::TimeoutNowResponse> {

@@ -148,7 +148,7 @@ impl Checker {
 }
 
 /// Milliseconds of a duration; nothing if it is negative, malformed or not whole.
-pub(crate) fn duration_ms(duration: Duration) -> Option<u64> {
+pub fn duration_ms(duration: Duration) -> Option<u64> {
     let seconds = u64::try_from(duration.seconds).ok()?;
     let nanos = u64::try_from(duration.nanos).ok()?;
     if nanos >= 1_000_000_000 || !nanos.is_multiple_of(1_000_000) {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn ports_are_16_bits_and_not_0() {
-        assert!(problems(|checker| assert_eq!(checker.port("port", 65_535), 65_535)).is_empty());
+        assert_eq!(problems(|checker| assert_eq!(checker.port("port", 65_535), 65_535)), []);
         assert_eq!(problems(|checker| drop(checker.port("port", 0))).len(), 1);
         assert_eq!(problems(|checker| drop(checker.port("port", 65_536))).len(), 1);
         assert_eq!(problems(|checker| drop(checker.port("port", u32::MAX))).len(), 1);
