@@ -36,7 +36,7 @@ pub struct Identity {
     pub disk_id: String,
     /// The place in a cluster, once one was offered and accepted.
     pub member: Option<MemberId>,
-    /// True before the first vote or entry is answered: from then on the log must be there.
+    /// True before the first vote or entry is answered: from then on the log must not be empty.
     pub joined: bool,
 }
 
@@ -166,23 +166,6 @@ impl DataFolder {
         &self.identity
     }
 
-    /// Whether anything of Raft lies in the folder, whatever the identity says.
-    ///
-    /// # Errors
-    /// The folder cannot be listed.
-    pub fn has_data(&self) -> Result<bool, IdentityError> {
-        let failed =
-            |source| IdentityError::Io { action: "listing", path: self.path.display().to_string(), source };
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let is_folder = entry.file_type().map_err(failed)?.is_dir();
-            if is_folder && fs::read_dir(entry.path()).map_err(failed)?.next().is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Stores an offered place; durable when it returns. Another place may be stored until
     /// [`join`](Self::join): nothing has been voted or acknowledged under it (P/N3).
     ///
@@ -212,26 +195,6 @@ impl DataFolder {
             return Ok(());
         }
         self.replace(Identity { joined: true, ..self.identity.clone() })
-    }
-
-    /// Removes what an unfinished founding may have left of a log. Only before [`join`](Self::join):
-    /// then nothing in it was ever answered.
-    ///
-    /// # Errors
-    /// [`IdentityError::Io`].
-    pub fn clear_unjoined(&self) -> Result<(), IdentityError> {
-        let failed =
-            |source| IdentityError::Io { action: "clearing", path: self.path.display().to_string(), source };
-        if self.identity.joined {
-            return Ok(());
-        }
-        for entry in fs::read_dir(&self.path).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_type().map_err(failed)?.is_dir() {
-                fs::remove_dir_all(entry.path()).map_err(failed)?;
-            }
-        }
-        sync_folder(&self.path)
     }
 
     fn replace(&mut self, identity: Identity) -> Result<(), IdentityError> {

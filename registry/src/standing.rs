@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
@@ -15,8 +16,13 @@ use crate::raft::Consensus;
 /// How far a node has come. It moves forward only, except into quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// Recovering, or without a place in a cluster; what it waits for, for people.
-    Waiting(String),
+    /// Recovering, or without a place in a cluster.
+    Waiting {
+        /// For what, for people.
+        what: String,
+        /// True if there is a cluster already and this node is not in it.
+        outside: bool,
+    },
     /// The leader of an offered place has called: `node.rs` starts Raft now.
     Called,
     /// Raft runs.
@@ -50,6 +56,7 @@ struct Shared {
     /// True once a linearizable read has been applied since the start (P/N11).
     caught_up: watch::Sender<bool>,
     consensus: OnceLock<Consensus>,
+    joined: AtomicBool,
     /// Members that said that they stop, with the nonce of the process that said it.
     leaving: Mutex<BTreeMap<u64, u64>>,
 }
@@ -71,8 +78,9 @@ impl Standing {
         let shared = Shared {
             process_nonce,
             identity: Mutex::new(folder.identity().clone()),
+            joined: AtomicBool::new(folder.identity().joined),
             folder: Mutex::new(folder),
-            stage: watch::Sender::new(Stage::Waiting("starting".to_owned())),
+            stage: watch::Sender::new(Stage::Waiting { what: "starting".to_owned(), outside: false }),
             stopping: watch::Sender::new(false),
             caught_up: watch::Sender::new(false),
             consensus: OnceLock::new(),
@@ -106,12 +114,12 @@ impl Standing {
         self.shared.stage.subscribe()
     }
 
-    /// Says what the node waits for; logged when it changes.
-    pub fn wait_for(&self, what: &str) {
+    /// Says what the node waits for; logged when it changes. `outside` = a cluster exists without it.
+    pub fn wait_for(&self, what: &str, outside: bool) {
         self.shared.stage.send_if_modified(|stage| match stage {
-            Stage::Waiting(known) if known != what => {
+            Stage::Waiting { what: known, .. } if known != what => {
                 tracing::info!("{what}");
-                what.clone_into(known);
+                *stage = Stage::Waiting { what: what.to_owned(), outside };
                 true
             }
             _ => false,
@@ -121,7 +129,7 @@ impl Standing {
     /// A Raft call for the offered place has come: whoever founded the cluster goes on without waiting.
     pub fn call(&self) {
         self.shared.stage.send_if_modified(|stage| {
-            let is_waiting = matches!(stage, Stage::Waiting(_));
+            let is_waiting = matches!(stage, Stage::Waiting { .. });
             if is_waiting {
                 *stage = Stage::Called;
             }
@@ -181,7 +189,14 @@ impl Standing {
     /// # Errors
     /// As [`DataFolder::join`].
     pub fn join(&self) -> Result<(), IdentityError> {
-        self.change(DataFolder::join)
+        self.change(DataFolder::join)?;
+        self.shared.joined.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether that is durable.
+    pub fn has_joined(&self) -> bool {
+        self.shared.joined.load(Ordering::Acquire)
     }
 
     fn change(
@@ -231,7 +246,7 @@ impl Standing {
             return Err("stopping".to_owned());
         }
         match &*self.shared.stage.borrow() {
-            Stage::Waiting(what) => Err(what.clone()),
+            Stage::Waiting { what, .. } => Err(what.clone()),
             Stage::Called => Err("starting".to_owned()),
             Stage::Quarantined(quarantine) => Err(format!("quarantined: {}", quarantine.reason)),
             Stage::Running if *self.shared.caught_up.borrow() => Ok(()),

@@ -111,22 +111,3 @@ fn a_folder_that_cannot_be_made_is_named() {
     let error = open(&path, "a").unwrap_err().to_string();
     assert!(error.contains(&path.display().to_string()), "{error}");
 }
-
-#[test]
-fn leftovers_of_a_founding_are_seen_and_cleared_only_before_joining() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut folder = open(dir.path(), "a").unwrap();
-    assert!(!folder.has_data().unwrap());
-    fs::create_dir(dir.path().join("log")).unwrap();
-    assert!(!folder.has_data().unwrap(), "an empty folder is no data");
-    fs::write(dir.path().join("log/1"), "x").unwrap();
-    assert!(folder.has_data().unwrap());
-    folder.clear_unjoined().unwrap();
-    assert!(!folder.has_data().unwrap());
-    folder.prepare(member("c", 1)).unwrap();
-    folder.join().unwrap();
-    fs::create_dir(dir.path().join("log")).unwrap();
-    fs::write(dir.path().join("log/1"), "x").unwrap();
-    folder.clear_unjoined().unwrap();
-    assert!(folder.has_data().unwrap());
-}

@@ -11,6 +11,7 @@ pub mod renewals;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use registry_proto::internal as pb;
 use registry_proto::internal::peer_service_server::{PeerService as Rpc, PeerServiceServer};
@@ -55,11 +56,17 @@ pub struct Own {
 pub trait IdentityCalls: Send + Sync + 'static {
     /// Who this node is now.
     fn own(&self) -> Own;
-    /// The running Raft for a Raft call, after `joined` is durable (P/N1).
+    /// The running Raft for a Raft call.
     ///
     /// # Errors
     /// DISK_LOST, QUARANTINED or NOT_READY, as statuses of this port.
     async fn raft(&self) -> Result<Consensus, Status>;
+    /// Called before a vote or an append is answered: makes `joined` durable as soon as the log holds
+    /// anything (P/N1). Costs nothing once it is.
+    ///
+    /// # Errors
+    /// The identity could not be written: then nothing may be answered.
+    fn seal(&self) -> Result<(), Status>;
     /// Answers Hello, in every state.
     async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status>;
     /// Answers Prepare.
@@ -155,12 +162,16 @@ impl Rpc for PeerService {
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {
         let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
         let raft = self.identity.raft().await?;
-        Ok(Response::new(raft.serve_append(requests)))
+        let identity = self.identity.clone();
+        let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
+        Ok(Response::new(raft.serve_append(requests).map(sealed).boxed()))
     }
 
     async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
         let (raft, message) = self.admit_to_raft(request).await?;
-        raft.serve_vote(message).await.map(Response::new)
+        let answer = raft.serve_vote(message).await;
+        self.identity.seal()?;
+        answer.map(Response::new)
     }
 
     async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
@@ -174,7 +185,9 @@ impl Rpc for PeerService {
     ) -> Answer<Self::InstallSnapshotStream> {
         let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
         let raft = self.identity.raft().await?;
-        raft.serve_install_snapshot(requests).map(Response::new)
+        let identity = self.identity.clone();
+        let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
+        Ok(Response::new(raft.serve_install_snapshot(requests)?.map(sealed).boxed()))
     }
 
     async fn timeout_now(&self, request: Request<pb::TimeoutNowRequest>) -> Answer<pb::TimeoutNowResponse> {

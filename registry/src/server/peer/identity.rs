@@ -124,8 +124,8 @@ impl IdentityService {
                 None => Err(not_ready()),
             },
             Stage::Called => Err(not_ready()),
-            Stage::Waiting(_) if self.standing.identity().joined => Err(not_ready()),
-            Stage::Waiting(_) => Ok(true),
+            Stage::Waiting { .. } if self.standing.identity().joined => Err(not_ready()),
+            Stage::Waiting { .. } => Ok(true),
         }
     }
 
@@ -162,6 +162,16 @@ impl IdentityCalls for IdentityService {
             let _ = timeout(START_WAIT, stage.wait_for(settled)).await;
         }
         self.standing.consensus().cloned().ok_or_else(|| self.not_running().into())
+    }
+
+    fn seal(&self) -> Result<(), Status> {
+        if self.standing.has_joined() || !self.standing.consensus().is_some_and(Consensus::is_initialized) {
+            return Ok(());
+        }
+        self.standing.join().map_err(|error| {
+            tracing::error!(%error, "cannot store that this node takes part");
+            Status::internal("the identity could not be stored; see the log of the node")
+        })
     }
 
     async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status> {

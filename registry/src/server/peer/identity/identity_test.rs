@@ -70,7 +70,7 @@ async fn a_raft_call_starts_a_prepared_node_only() {
     let fixture = fixture();
     let reason = |status: Status| PeerError::reason_of(&status).unwrap();
     assert_eq!(reason(fixture.service.raft().await.unwrap_err()), PeerErrorReason::NotReady);
-    assert!(matches!(fixture.standing.stage(), Stage::Waiting(_)));
+    assert!(matches!(fixture.standing.stage(), Stage::Waiting { .. }));
     fixture.service.prepare(offer(&fixture, "c")).await.unwrap();
     assert_eq!(reason(fixture.service.raft().await.unwrap_err()), PeerErrorReason::NotReady);
     assert_eq!(fixture.standing.stage(), Stage::Called);
