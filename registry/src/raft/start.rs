@@ -172,7 +172,8 @@ fn raft_config(options: &RaftOptions) -> Result<Config, StartError> {
         // Snapshots are made by size and time: see `Snapshotting`.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: options.keep_log_entries,
-        purge_batch_size: 4096,
+        // A purge stops the core for a moment: not for a few entries, unless few are kept.
+        purge_batch_size: options.keep_log_entries.clamp(1, 4096),
         max_payload_entries: 1024,
         install_snapshot_timeout: 60_000,
         // Double of the proposals let in: votes and reads need room too.

@@ -185,7 +185,11 @@ pub async fn propose(consensus: &Consensus, command: &Command) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match consensus.propose(command, deadline).await {
-            Ok(outcome) => return outcome,
+            Ok(outcome) => {
+                let reply = &outcome.applied.reply;
+                assert!(!matches!(reply, registry_state::Reply::Rejected(_)), "{reply:?}");
+                return outcome;
+            }
             Err(error) if Instant::now() < deadline => {
                 eprintln!("proposal: {error}");
                 sleep(Duration::from_millis(10)).await;
@@ -203,7 +207,7 @@ fn found() -> Command {
     command(Operation::InitCluster(InitCluster {
         cluster_id: CLUSTER.into(),
         epoch: 7,
-        settings: Some(ClusterSettings::default()),
+        settings: Some(ClusterSettings::DEFAULT),
         members: vec![],
         next_raft_id: 4,
     }))
@@ -221,7 +225,7 @@ pub fn register(n: u64, bytes: usize) -> Command {
         metadata: vec![registry_state::Pair { key: "k".into(), value: "v".repeat(bytes) }],
         ..Registration::default()
     };
-    command(Operation::Register(Register { registration: Some(registration), ..Register::default() }))
+    command(Operation::Register(Register { registration: Some(registration), new_lease_id: n + 1 }))
 }
 
 /// Instances that a node knows of.

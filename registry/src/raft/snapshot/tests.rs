@@ -18,7 +18,7 @@ fn frozen(index: u64) -> Frozen {
         operation: Operation::InitCluster(InitCluster {
             cluster_id: CLUSTER.into(),
             epoch: 42,
-            settings: Some(ClusterSettings::default()),
+            settings: Some(ClusterSettings::DEFAULT),
             members: vec![],
             next_raft_id: 4,
         }),
