@@ -28,7 +28,8 @@ async fn a_follower_behind_the_log_is_fed_a_snapshot() {
     cluster.start_node(absent).await;
     cluster.settle().await;
     let node = &cluster.nodes[&absent];
-    assert_eq!(node.told.resets.load(Ordering::Relaxed), 1, "it came by snapshot");
+    assert!(node.told.resets.load(Ordering::Relaxed) > 0);
+    assert!(node.told.revisions.lock().unwrap().len() < 50, "it came by snapshot, not entry by entry");
     assert_eq!(instances(&node.consensus), 101);
     cluster.assert_equal_states();
 }
