@@ -10,7 +10,6 @@ pub mod founding;
 pub mod identity;
 pub mod node;
 pub mod shutdown;
-pub mod standing;
 
 pub mod error;
 pub mod lease;

@@ -253,6 +253,3 @@ pub(crate) fn code_name(code: Code) -> &'static str {
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
-
-#[cfg(test)]
-mod error_test;

@@ -175,6 +175,3 @@ impl Drop for Progress {
         }
     }
 }
-
-#[cfg(test)]
-mod golden_test;

@@ -76,8 +76,7 @@ impl Layers {
         }
         let nodes: Vec<Node> =
             list.iter().take(64).enumerate().filter_map(|(index, value)| self.node(index, value)).collect();
-        self.check_names(list);
-        self.check_addresses(&nodes);
+        self.check_unique(&nodes);
         nodes
     }
 
@@ -133,30 +132,22 @@ impl Layers {
         port
     }
 
-    /// On the raw list, so that a node with another error is compared too.
-    fn check_names(&mut self, list: &[Value]) {
+    fn check_unique(&mut self, nodes: &[Node]) {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        for (index, value) in list.iter().enumerate() {
-            let Some(name) = value.get("node_id").and_then(Value::as_str) else { continue };
-            if let Some(other) = names.insert(name, index) {
+        let mut ports: BTreeMap<String, String> = BTreeMap::new();
+        for (index, node) in nodes.iter().enumerate() {
+            if let Some(other) = names.insert(&node.node_id, index) {
                 self.errors.push(format!(
                     "{NODES}[{other}].node_id and {NODES}[{index}].node_id are both {}: names must differ",
-                    plain(&Value::from(name))
+                    node.node_id
                 ));
             }
-        }
-    }
-
-    fn check_addresses(&mut self, nodes: &[Node]) {
-        let mut taken: BTreeMap<String, String> = BTreeMap::new();
-        for node in nodes {
             for (field, port) in [("client_port", node.client_port), ("raft_port", node.raft_port)] {
-                let place = format!("{field} of {}", node.node_id);
+                let place = format!("{NODES}[{index}].{field}");
                 let address = endpoint(&node.host, port);
-                if let Some(other) = taken.insert(address.clone(), place.clone()) {
-                    self.errors.push(format!(
-                        "{NODES}: {other} and {place} are both {address}: addresses must differ"
-                    ));
+                if let Some(other) = ports.insert(address.clone(), place.clone()) {
+                    self.errors
+                        .push(format!("{other} and {place} are both {address}: addresses must differ"));
                 }
             }
         }

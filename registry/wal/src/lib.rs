@@ -9,7 +9,7 @@
 //!     └▶ memory: entries are readable as soon as `append` returns
 //! ```
 //!
-//! A file is read in this order: [`open`] recovers a folder and gives a [`Wal`] and its [`Writer`]; `frame` is the
+//! To be read in this order: [`open`] recovers a folder and gives a [`Wal`] and its [`Writer`]; `frame` is the
 //! unit on disk, `record` what frames hold, `segment` the files, `space` their allocation and recycling, `recover`
 //! the reading of all that after a crash, `memory` what the two sides share.
 
@@ -21,20 +21,22 @@ mod frame;
 mod index;
 mod memory;
 mod options;
+mod queue;
 mod reader;
 mod record;
 mod recover;
 mod segment;
 pub mod sim_disk;
 mod space;
+mod status;
 mod wal;
 mod writer;
 
 pub use disk::{DirectoryDisk, Disk, DiskFile};
 pub use error::{Error, Result};
-pub use memory::{Headroom, LogState, Statistics};
 pub use options::{Identity, NoObserver, Observer, Options};
 pub use record::{Entry, Purged};
 pub use recover::{Cut, Recovered};
+pub use status::{Headroom, LogState, Statistics};
 pub use wal::{Callback, Opened, Wal, open};
 pub use writer::{Batch, Writer};

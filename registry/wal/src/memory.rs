@@ -15,104 +15,15 @@ use crate::error::{Error, Result};
 use crate::frame::{HEADER_BYTES, PAGE_BYTES};
 use crate::index::Index;
 use crate::options::{Observer, Options};
+use crate::queue::{Operation, Queued};
 use crate::reader::{Planned, read_entries};
 use crate::record::{Entry, Purged, RECORD_OVERHEAD_BYTES};
 use crate::segment::Segment;
+use crate::status::{Headroom, LogState, Statistics};
 use crate::wal::Callback;
 
 /// Longest vote or purge mark. Both stand in segment heads, which have to fit into one page.
 const MARK_BYTES_MAX: u64 = 1024;
-
-/// The small state of the log, as callers see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogState {
-    /// Index of the first entry; `None` if the log has no entries.
-    pub first: Option<u64>,
-    /// Index of the last entry; of the purged part if nothing follows it; `None` if there never was an entry.
-    pub last: Option<u64>,
-    /// The purged part.
-    pub purged: Option<Purged>,
-    /// The vote stored last.
-    pub vote: Option<Bytes>,
-    /// The committed index, after a start at most `last` (P/W6).
-    pub committed: Option<u64>,
-}
-
-/// Space kept ready (P/W5).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Headroom {
-    /// Segments ready for use.
-    pub spare_segments: usize,
-    /// Bytes allocated as reserve.
-    pub reserve_bytes: u64,
-    /// The disk refused an allocation and has not granted it since.
-    pub full: bool,
-}
-
-/// Figures for metrics. The counters begin at the start of the process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Segments of the log.
-    pub segments: usize,
-    /// Size of their files.
-    pub segment_bytes: u64,
-    /// Spare segments, reserve, full disk.
-    pub headroom: Headroom,
-    /// Entries held in memory.
-    pub cached_entries: usize,
-    /// Their size.
-    pub cached_bytes: u64,
-    /// Size of what waits for the disk.
-    pub queued_bytes: u64,
-    /// Frames written and synced.
-    pub frames: u64,
-    /// Bytes written in frames, with their padding.
-    pub written_bytes: u64,
-}
-
-/// One element of the queue.
-#[derive(Debug)]
-pub(crate) enum Operation {
-    Append(Entry),
-    Vote(Bytes),
-    Truncate(Option<u64>),
-    Purge(Purged),
-    Barrier,
-    SetReserve(u64),
-    ReleaseReserve,
-    RetryAllocation,
-}
-
-impl Operation {
-    /// True if it goes into a frame.
-    pub(crate) fn is_recorded(&self) -> bool {
-        matches!(
-            self,
-            Operation::Append(_) | Operation::Vote(_) | Operation::Truncate(_) | Operation::Purge(_)
-        )
-    }
-
-    /// What it adds to a frame, at most.
-    pub(crate) fn cost(&self) -> u64 {
-        match self {
-            Operation::Append(entry) => entry.bytes.len() as u64 + RECORD_OVERHEAD_BYTES,
-            Operation::Vote(bytes) => bytes.len() as u64 + RECORD_OVERHEAD_BYTES,
-            Operation::Purge(purged) => purged.mark.len() as u64 + RECORD_OVERHEAD_BYTES,
-            _ => RECORD_OVERHEAD_BYTES,
-        }
-    }
-}
-
-pub(crate) struct Queued {
-    pub(crate) operation: Operation,
-    pub(crate) done: Option<Callback>,
-}
-
-impl fmt::Debug for Queued {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.operation.fmt(f)
-    }
-}
 
 /// Under the lock.
 #[derive(Debug)]

@@ -17,11 +17,12 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::frame::{FORMAT, FrameHeader, HEADER_BYTES, PAGE_BYTES, verifies};
 use crate::index::{Index, Location};
-use crate::memory::{LogState, Memory, Shared};
+use crate::memory::{Memory, Shared};
 use crate::options::{Identity, Observer, Options};
 use crate::record::{Found, HeadRecord, Kind, split};
 use crate::segment::{FileName, Segment};
 use crate::space::Space;
+use crate::status::LogState;
 use crate::writer::Tail;
 
 /// Stretch of a file looked through at once for frames behind the end.

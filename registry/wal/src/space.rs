@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, is_out_of_space, write_all_at};
 use crate::error::{Error, Result};
-use crate::memory::Headroom;
 use crate::segment::{FileName, RESERVE_NAME, Segment};
+use crate::status::Headroom;
 
 /// Bytes written and synced in one step: some milliseconds even on a network volume.
 const FILL_BYTES: usize = 1024 * 1024;

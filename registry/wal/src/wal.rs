@@ -8,10 +8,12 @@ use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::error::Result;
-use crate::memory::{Headroom, LogState, Operation, Shared, Statistics};
+use crate::memory::Shared;
 use crate::options::{Identity, Observer, Options};
+use crate::queue::Operation;
 use crate::record::{Entry, Purged};
 use crate::recover::{Recovered, recover};
+use crate::status::{Headroom, LogState, Statistics};
 use crate::writer::Writer;
 
 /// Called once with the outcome: `Ok` when everything queued up to and including its operation is durable, an error

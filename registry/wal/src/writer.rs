@@ -13,8 +13,9 @@ use crate::disk::write_all_at;
 use crate::error::{Error, Result};
 use crate::frame::{FORMAT, FrameBuilder, FrameHeader, HEADER_BYTES, PAGE_BYTES};
 use crate::index::Location;
-use crate::memory::{Operation, Queued, Shared, Work};
+use crate::memory::{Shared, Work};
 use crate::options::Identity;
+use crate::queue::{Operation, Queued};
 use crate::record::Record;
 use crate::segment::Segment;
 use crate::space::Space;
@@ -27,6 +28,13 @@ const IDLE_WAIT: Duration = Duration::from_secs(5);
 pub struct Batch {
     operations: Vec<Queued>,
     committed: Option<u64>,
+}
+
+impl Drop for Batch {
+    /// A batch that is never written must not leave anybody waiting.
+    fn drop(&mut self) {
+        tell(std::mem::take(&mut self.operations), &Err(Error::Closed));
+    }
 }
 
 impl Batch {
@@ -158,21 +166,17 @@ impl Writer {
 
     /// Makes a batch durable: one write, one sync, then all callbacks in order. After an error the log has failed,
     /// everything waiting has been told, and the writer is of no more use.
-    pub fn run_once(&mut self, batch: Batch) -> Result<()> {
-        if let Some(failure) = self.shared.failure() {
-            tell(batch.operations, &Err(failure.clone()));
-            return Err(failure);
+    pub fn run_once(&mut self, mut batch: Batch) -> Result<()> {
+        let written = match self.shared.failure() {
+            Some(failure) => Err(failure),
+            None => self.write(&batch),
+        };
+        let operations = std::mem::take(&mut batch.operations);
+        match &written {
+            Ok(()) => tell(operations, &written),
+            Err(error) => self.fail(error, operations),
         }
-        match self.write(&batch) {
-            Ok(()) => {
-                tell(batch.operations, &Ok(()));
-                Ok(())
-            }
-            Err(error) => {
-                self.fail(&error, batch.operations);
-                Err(error)
-            }
-        }
+        written
     }
 
     /// A step of background work: recycles segments, fills spares, allocates the reserve. At most 1 MiB is written.
@@ -262,12 +266,12 @@ impl Writer {
     }
 
     fn fail(&self, error: &Error, operations: Vec<Queued>) {
-        tracing::error!(%error, "the log failed");
         let waiting = self.shared.fail(error);
         let first = waiting.is_some();
         tell(operations, &Err(error.clone()));
         tell(waiting.unwrap_or_default(), &Err(error.clone()));
         if first {
+            tracing::error!(%error, "the log failed");
             self.shared.observer.failed(error);
         }
     }

@@ -78,11 +78,10 @@ async fn first_answer(
     global: &Global,
     screen: &Screen,
 ) -> Result<(), Error> {
-    let progress = screen.progress(format!("registering {name}"));
+    let _progress = screen.progress(format!("registering {name}"));
     let mut status = registration.watch_status();
     let answered = status.wait_for(|status| !matches!(status, RegistrationStatus::Registering));
     let answer = timeout(global.timeout, answered).await.map(|status| status.map(|status| status.clone()));
-    drop(progress);
     match answer {
         Ok(Ok(RegistrationStatus::Replaced(error) | RegistrationStatus::Failed(error))) => {
             Err(Error::of_call(format!("register {name}"), &error))
@@ -102,31 +101,17 @@ async fn first_answer(
 
 /// Deregisters, at most for `--timeout`. A failure is told, but changes nothing: the lease runs out.
 async fn deregister(registration: Registration, name: &str, global: &Global, screen: &Screen) {
-    let progress = screen.progress(format!("deregistering {name}"));
-    let answer = timeout(global.timeout, registration.deregister()).await;
-    drop(progress);
-    match answer {
+    let _progress = screen.progress(format!("deregistering {name}"));
+    match timeout(global.timeout, registration.deregister()).await {
         Ok(Ok(())) => screen.remark(&format!("deregistered {name}")),
         Ok(Err(error)) => {
             screen.warn(&format!(
-                "{}; it stays until its lease runs out",
+                "{}; its lease runs out",
                 Error::of_call(format!("deregister {name}"), &error)
             ));
         }
-        Err(_) => screen
-            .warn(&format!("no answer to the deregistration of {name}; it stays until its lease runs out")),
+        Err(_) => screen.warn(&format!("no answer to the deregistration of {name}; its lease runs out")),
     }
-}
-
-/// How far the program has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// It does not accept connections yet.
-    Starting,
-    /// It does, and the registry is being told: perhaps it knows already.
-    Accepting,
-    /// The registry has taken it as UP.
-    Up,
 }
 
 /// The program under way.
@@ -151,21 +136,16 @@ impl Supervisor<'_> {
                 screen.warn(&format!("{error}; the program goes on unregistered"));
             }
         });
-        let mut phase = Phase::Starting;
+        let mut up = false;
         let ended = loop {
             tokio::select! {
                 ended = self.child.ended() => break ended,
-                signal = signals.next() => break self.stop(registration, signals, signal, phase).await,
-                accepts = accepts_within(self.args.start_timeout, self.address),
-                    if phase == Phase::Starting =>
-                {
+                signal = signals.next() => break self.stop(registration, signals, signal, up).await,
+                accepts = report_up(registration, self.address, self.args.start_timeout), if !up => {
                     if !accepts {
                         break self.give_up(signals).await;
                     }
-                    phase = Phase::Accepting;
-                }
-                () = report_up(registration), if phase == Phase::Accepting => {
-                    phase = Phase::Up;
+                    up = true;
                     screen.remark(&format!("{name} is UP"));
                 }
             }
@@ -180,9 +160,9 @@ impl Supervisor<'_> {
         registration: &Registration,
         signals: &mut Signals,
         signal: Signal,
-        phase: Phase,
+        up: bool,
     ) -> Result<Exit, Error> {
-        if phase != Phase::Starting && !self.args.drain_timeout.is_zero() {
+        if up && !self.args.drain_timeout.is_zero() {
             self.screen.remark(&format!("draining {}", self.name));
             tokio::select! {
                 () = drain(registration, self.args.drain_timeout, self.name, self.screen) => {}
@@ -222,22 +202,18 @@ impl Supervisor<'_> {
     }
 }
 
-/// True once the program accepts connections, false if it does not within `limit`.
-async fn accepts_within(limit: Option<Duration>, address: &str) -> bool {
+/// Waits until the program accepts connections, then reports UP until the registry takes it. False if the
+/// program does not accept any within `limit`.
+async fn report_up(registration: &Registration, address: &str, limit: Option<Duration>) -> bool {
     match limit {
-        Some(limit) => timeout(limit, ready::accepting(address)).await.is_ok(),
-        None => {
-            ready::accepting(address).await;
-            true
-        }
+        Some(limit) if timeout(limit, ready::accepting(address)).await.is_err() => return false,
+        Some(_) => {}
+        None => ready::accepting(address).await,
     }
-}
-
-/// Reports UP until the registry takes it.
-async fn report_up(registration: &Registration) {
     while registration.set_state(InstanceState::Up).await.is_err() {
         sleep(BETWEEN_REPORTS).await;
     }
+    true
 }
 
 /// Drains, and tells if not everybody could be reached.
