@@ -18,6 +18,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use registry_state::ClusterSettings;
+
 pub use layers::{Sources, is_own_variable};
 pub use nodes::{Node, endpoint, nodes_digest};
 pub use print::print_default;
@@ -50,7 +52,7 @@ pub struct ValidConfig {
     pub watch: WatchConfig,
     /// Times of an orderly stop.
     pub shutdown: ShutdownConfig,
-    /// What the cluster is founded with; read at founding only.
+    /// What the cluster is founded with; read at founding only, replicated from then on (P/S1).
     pub cluster_settings: ClusterSettings,
 }
 
@@ -101,40 +103,6 @@ pub struct ShutdownConfig {
     pub linger: Duration,
     /// Longest wait for calls under way.
     pub drain: Duration,
-}
-
-/// Settings that are replicated once the cluster is founded (P/S1). Units are in the names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the table in config/keys.rs documents each key of the same name")]
-pub struct ClusterSettings {
-    pub default_ttl_ms: u64,
-    pub guard_enabled: bool,
-    pub guard_min_leases: u64,
-    pub guard_percent: u64,
-    pub guard_hold_ms: u64,
-    pub dead_member_after_ms: u64,
-    pub promote_after_ms: u64,
-    pub admission_timeout_ms: u64,
-    pub history_events: u64,
-    pub history_bytes: u64,
-    pub quota_instances: u64,
-    pub quota_services: u64,
-    pub quota_instances_per_service: u64,
-    pub quota_overrides: u64,
-    pub quota_user_data_bytes: u64,
-    pub membership_owner: MembershipOwner,
-    pub voters_target: u64,
-}
-
-/// Who changes the membership (P/N7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MembershipOwner {
-    /// The leader, by itself.
-    Autopilot,
-    /// The Kubernetes operator.
-    Operator,
-    /// People, by command.
-    Manual,
 }
 
 impl ValidConfig {

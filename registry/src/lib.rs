@@ -10,6 +10,7 @@ pub mod founding;
 pub mod identity;
 pub mod node;
 pub mod shutdown;
+pub mod standing;
 
 pub mod error;
 pub mod lease;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
@@ -15,8 +16,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use tokio::time::Instant;
 use tonic::Code;
+
+use crate::server::observe::ObserveCalls;
 
 #[cfg(test)]
 mod metrics_test;
@@ -41,9 +43,14 @@ struct Families {
     heartbeat_timeouts: Counter,
     fsync_seconds: Histogram,
     replication_seconds: Histogram,
+    snapshots_built: Counter,
+    snapshots_installed: Counter,
     expired_leases: Counter,
     expired_instances: Counter,
     expiry_lateness_seconds: Histogram,
+    renewals: Family<ResultLabel, Counter>,
+    lease_tick_lateness_seconds: Gauge<f64, AtomicU64>,
+    lease_tick_lateness_max_seconds: Gauge<f64, AtomicU64>,
     forwarded: Family<ForwardLabels, Counter>,
     watch_lag_seconds: Histogram,
     watch_ends: Family<ReasonLabel, Counter>,
@@ -61,6 +68,8 @@ struct ViewGauges {
     term: Gauge,
     leader: Gauge,
     last_log_index: Gauge,
+    log_purged_index: Gauge,
+    snapshot_index: Gauge,
     commit_index: Gauge,
     applied_index: Gauge,
     replication_lag: Family<MemberLabel, Gauge>,
@@ -93,6 +102,11 @@ struct ForwardLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -149,6 +163,10 @@ pub struct View {
     pub leader: u64,
     /// Last entry of the log.
     pub last_log_index: u64,
+    /// Last entry removed from the log.
+    pub log_purged_index: u64,
+    /// Last entry in the newest snapshot.
+    pub snapshot_index: u64,
     /// Last committed entry known.
     pub commit_index: u64,
     /// Last applied entry.
@@ -201,9 +219,14 @@ impl Metrics {
             heartbeat_timeouts: Counter::default(),
             fsync_seconds: latency(),
             replication_seconds: latency(),
+            snapshots_built: Counter::default(),
+            snapshots_installed: Counter::default(),
             expired_leases: Counter::default(),
             expired_instances: Counter::default(),
             expiry_lateness_seconds: latency(),
+            renewals: Family::default(),
+            lease_tick_lateness_seconds: Gauge::default(),
+            lease_tick_lateness_max_seconds: Gauge::default(),
             forwarded: Family::default(),
             watch_lag_seconds: latency(),
             watch_ends: Family::default(),
@@ -213,11 +236,6 @@ impl Metrics {
         };
         families.register();
         Self { families: Arc::new(families) }
-    }
-
-    /// Starts the observation of one call of a client; `method` is the name of the RPC.
-    pub fn call(&self, method: &'static str) -> CallObserver {
-        CallObserver { metrics: self.clone(), method, begun: Instant::now(), code: Code::Cancelled }
     }
 
     /// This node asked for votes.
@@ -240,15 +258,37 @@ impl Metrics {
         self.families.replication_seconds.observe(took.as_secs_f64());
     }
 
+    /// A snapshot was written by this node.
+    pub fn snapshot_built(&self) {
+        self.families.snapshots_built.inc();
+    }
+
+    /// A snapshot of the leader was installed.
+    pub fn snapshot_installed(&self) {
+        self.families.snapshots_installed.inc();
+    }
+
     /// An `Expire` entry of this leader was applied.
     pub fn expired(&self, leases: u64, instances: u64) {
         self.families.expired_leases.inc_by(leases);
         self.families.expired_instances.inc_by(instances);
     }
 
-    /// A lease was expired so long after its deadline: the node's own lateness.
+    /// A lease was expired so long after its deadline.
     pub fn expiry_lateness(&self, late: Duration) {
         self.families.expiry_lateness_seconds.observe(late.as_secs_f64());
+    }
+
+    /// So many leases were to be renewed for callers of this node; `result` is `renewed`, `ended` (the
+    /// lease is not open) or `failed` (no leader, no quorum).
+    pub fn renewals(&self, result: &'static str, leases: u64) {
+        self.families.renewals.get_or_create(&ResultLabel { result }).inc_by(leases);
+    }
+
+    /// The last tick of leases came so late, and the latest of the last minute: the node's own lateness.
+    pub fn lease_tick(&self, late: Duration, latest: Duration) {
+        self.families.lease_tick_lateness_seconds.set(late.as_secs_f64());
+        self.families.lease_tick_lateness_max_seconds.set(latest.as_secs_f64());
     }
 
     /// A call was passed to the leader; `kind` is `write`, `renewal`, `read_index` or `status`.
@@ -288,38 +328,11 @@ impl Metrics {
     }
 }
 
-/// Counts one call when it is dropped: as CANCELLED, unless it was told how the call ended.
-#[derive(Debug)]
-pub struct CallObserver {
-    metrics: Metrics,
-    method: &'static str,
-    begun: Instant,
-    code: Code,
-}
-
-impl CallObserver {
-    /// The call ended with this code.
-    pub fn finish(mut self, code: Code) {
-        self.code = code;
-    }
-
-    /// The call ended so; the result is passed through.
-    ///
-    /// # Errors
-    /// That of the call.
-    pub fn result<T>(self, result: Result<T, tonic::Status>) -> Result<T, tonic::Status> {
-        self.finish(result.as_ref().map_or_else(tonic::Status::code, |_| Code::Ok));
-        result
-    }
-}
-
-impl Drop for CallObserver {
-    fn drop(&mut self) {
-        let families = &self.metrics.families;
-        let method = self.method;
-        families.calls.get_or_create(&CallLabels { method, code: code_name(self.code) }).inc();
-        let seconds = self.begun.elapsed().as_secs_f64();
-        families.call_seconds.get_or_create(&MethodLabel { method }).observe(seconds);
+impl ObserveCalls for Metrics {
+    fn ended(&self, method: &'static str, code: Code, took: Duration) {
+        let families = &self.families;
+        families.calls.get_or_create(&CallLabels { method, code: code_name(code) }).inc();
+        families.call_seconds.get_or_create(&MethodLabel { method }).observe(took.as_secs_f64());
     }
 }
 
@@ -363,12 +376,22 @@ impl Families {
         let help = "Time from a proposal of this leader to its apply";
         let histogram = self.replication_seconds.clone();
         registry.register_with_unit("raft_replication_duration", help, Unit::Seconds, histogram);
+        registry.register("snapshots_built", "Snapshots written", self.snapshots_built.clone());
+        let help = "Snapshots received from the leader and installed";
+        registry.register("snapshots_installed", help, self.snapshots_installed.clone());
         registry.register("leases_expired", "Leases expired by this leader", self.expired_leases.clone());
         let help = "Instances expired by this leader";
         registry.register("instances_expired", help, self.expired_instances.clone());
         let help = "Time from the deadline of a lease to its expiry";
         let histogram = self.expiry_lateness_seconds.clone();
         registry.register_with_unit("lease_expiry_lateness", help, Unit::Seconds, histogram);
+        registry.register("lease_renewals", "Renewals of callers of this node", self.renewals.clone());
+        let help = "How late the last tick of leases was";
+        let gauge = self.lease_tick_lateness_seconds.clone();
+        registry.register_with_unit("lease_tick_lateness", help, Unit::Seconds, gauge);
+        let help = "How late the latest tick of leases of the last 30 to 60 s was";
+        let gauge = self.lease_tick_lateness_max_seconds.clone();
+        registry.register_with_unit("lease_tick_lateness_max", help, Unit::Seconds, gauge);
         registry.register("forwarded", "Calls passed to the leader", self.forwarded.clone());
         let help = "Time from the commit of an event, as known here, to its delivery to a watch";
         registry.register_with_unit("watch_lag", help, Unit::Seconds, self.watch_lag_seconds.clone());
@@ -382,17 +405,20 @@ impl Families {
 
 impl ViewGauges {
     fn register(&self, registry: &mut Registry) {
-        registry.register("raft_role", "1 for the role that this node has", self.role.clone());
+        registry.register("role", "1 for the role that this node has", self.role.clone());
         registry.register("ready", "1 if /readyz says so", self.ready.clone());
         registry.register("quarantined", "1 if out of Raft until someone acts", self.quarantined.clone());
         registry.register("stopping", "1 during an orderly stop", self.stopping.clone());
-        registry.register("raft_term", "Raft term", self.term.clone());
-        registry.register("raft_leader", "Raft id of the leader followed, 0 = none", self.leader.clone());
-        registry.register("raft_last_log_index", "Last entry of the log", self.last_log_index.clone());
-        registry.register("raft_commit_index", "Last entry known to be committed", self.commit_index.clone());
-        registry.register("raft_applied_index", "Last entry applied", self.applied_index.clone());
+        registry.register("term", "Raft term", self.term.clone());
+        registry.register("leader", "Raft id of the leader followed, 0 = none", self.leader.clone());
+        registry.register("last_log_index", "Last entry of the log", self.last_log_index.clone());
+        let help = "Last entry removed from the log because a snapshot covers it";
+        registry.register("log_purged_index", help, self.log_purged_index.clone());
+        registry.register("snapshot_index", "Last entry in the newest snapshot", self.snapshot_index.clone());
+        registry.register("commit_index", "Last entry known to be committed", self.commit_index.clone());
+        registry.register("applied_index", "Last entry applied", self.applied_index.clone());
         let help = "Entries that a member is behind this leader";
-        registry.register("raft_replication_lag_entries", help, self.replication_lag.clone());
+        registry.register("replication_lag_entries", help, self.replication_lag.clone());
         registry.register("revision", "Revision of the state", self.revision.clone());
         registry.register("services", "Services known, empty ones included", self.services.clone());
         registry.register("instances", "Instances by state", self.instances.clone());
@@ -414,6 +440,8 @@ impl ViewGauges {
         self.term.set(signed(view.term));
         self.leader.set(signed(view.leader));
         self.last_log_index.set(signed(view.last_log_index));
+        self.log_purged_index.set(signed(view.log_purged_index));
+        self.snapshot_index.set(signed(view.snapshot_index));
         self.commit_index.set(signed(view.commit_index));
         self.applied_index.set(signed(view.applied_index));
         // Members that have left, and the lags of a leadership that has ended, go away.

@@ -3,16 +3,33 @@
 //! [`build`] recovers log and state of a node, [`Built::run`] starts it, and [`Consensus`] is what the
 //! rest of the node sees: propose, confirm a read, read the published state, hand leadership over.
 
+mod codec;
 mod consensus;
+mod contact;
 mod error;
+mod log_store;
+mod network;
+mod observe;
 mod options;
 mod published;
+mod runtime;
+mod serve;
+mod snapshot;
+mod snapshotting;
+mod start;
+mod state_machine;
 mod status;
+mod types;
 
-pub use consensus::{Built, Consensus, LogDisk, Outcome, ReadIndex, Surroundings, build};
+#[cfg(test)]
+mod storage_test;
+
+pub use consensus::{Consensus, Outcome, ReadIndex};
 pub use error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
 pub use options::{RaftIdentity, RaftOptions, Timings};
 pub use published::{Elapsed, Observer, Published};
+pub use runtime::seed_raft;
+pub use start::{Built, LogDisk, Surroundings, build};
 pub use status::{Failure, Follower, Leadership, LogPosition, Member, Membership, RaftStatus, Role, Vote};
 
 /// Whether a data folder holds a log or a snapshot: then its node was, or is about to be, a member (P/N3).

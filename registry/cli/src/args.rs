@@ -25,7 +25,6 @@ use value::{LeaseId, Start};
     no_binary_name = true,
     arg_required_else_help = true,
     subcommand_required = true,
-    max_term_width = 100,
     after_help = exit::HELP
 )]
 pub(crate) struct Cli {
@@ -216,8 +215,7 @@ pub(crate) struct Watch {
     #[arg(short = 'A', long, visible_alias = "all-namespaces", conflicts_with = "namespace")]
     pub(crate) all: bool,
 
-    /// Begin with the changes after this revision instead of a snapshot, as EPOCH:REVISION or
-    /// REVISION of the present epoch
+    /// Instead of a snapshot, the changes after this REVISION or EPOCH:REVISION
     #[arg(long, value_name = "POSITION")]
     pub(crate) from: Option<Start>,
 
@@ -271,7 +269,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "TIME", value_parser = value::positive_duration)]
     pub(crate) start_timeout: Option<Duration>,
 
-    /// Longest time for the news of the drain to reach all watchers before the program is signalled
+    /// Longest time for watchers to hear of the drain before the program is signalled
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = value::duration)]
     pub(crate) drain_timeout: Duration,
 
@@ -283,3 +281,6 @@ pub(crate) struct Run {
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<std::ffi::OsString>,
 }
+
+#[cfg(test)]
+mod args_test;

@@ -175,3 +175,6 @@ impl Drop for Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod golden_test;

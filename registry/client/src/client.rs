@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::metrics::MetricsSnapshot;
 use crate::options::CallOptions;
 use crate::registration::{Registration, RegistrationBuilder};
-use crate::watch::Watch;
+use crate::watch::{MAX_AGE, Watch};
 
 /// A client of the registry. Cheap to clone; all clones share connections, request ids and the
 /// keep-alive stream. When the last one (and every [`Registration`], [`Watch`] and [`ServiceCache`] of
@@ -157,7 +157,7 @@ impl Client {
     /// The watch connects by itself, resumes at another node when a stream ends, and ends only with an
     /// error that no node can heal.
     pub fn watch(&self, request: v1::WatchRequest) -> Watch {
-        Watch::new(self.clone(), request)
+        Watch::new(self.clone(), request, MAX_AGE)
     }
 
     /// Opens one watch stream at one node, with nothing done about its end: the messages as they come.
@@ -165,7 +165,7 @@ impl Client {
     /// # Errors
     /// As for reads.
     pub async fn open_watch(&self, request: v1::WatchRequest) -> Result<Streaming<v1::WatchResponse>, Error> {
-        self.core.open_watch(&self.options, request).await.map(|(stream, _)| stream)
+        self.core.open_watch(&self.options, request, &[]).await.map(|(stream, _)| stream)
     }
 
     /// Opens one KeepAlive stream at one node, with nothing done about its end. To hold registrations,
@@ -177,7 +177,7 @@ impl Client {
         &self,
         requests: impl Stream<Item = v1::KeepAliveRequest> + Send + 'static,
     ) -> Result<Streaming<v1::KeepAliveResponse>, Error> {
-        self.core.open_keep_alive(&self.options, requests).await.map(|(stream, _)| stream)
+        self.core.open_keep_alive(&self.options, requests, &[]).await.map(|(stream, _)| stream)
     }
 
     /// Prepares to hold a registration: register, keep alive, register again when the lease was lost.

@@ -136,6 +136,13 @@ impl Error {
         Self::local(Code::Internal, RetryClass::Elsewhere, None, message.into())
     }
 
+    /// A stream said itself why it ends.
+    pub(crate) fn ended(reason: ErrorReason, message: &str) -> Self {
+        let mut error = Self::local(Code::Unavailable, class_of(reason), None, message.to_owned());
+        error.inner.reason = Some(reason);
+        error
+    }
+
     pub(crate) fn at(mut self, endpoint: &str) -> Self {
         self.inner.endpoint = Some(endpoint.to_owned());
         self

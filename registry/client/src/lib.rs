@@ -6,10 +6,16 @@ mod cache;
 mod call;
 mod client;
 mod error;
+mod keep_alive;
+mod lease_table;
 mod metrics;
 mod options;
+mod pool;
 mod registration;
+mod retry;
 mod rpc;
+mod serial;
+mod session;
 pub mod transport;
 mod watch;
 

@@ -19,8 +19,8 @@ pub trait Hooks: Send + Sync + 'static {
     }
 
     /// Leases were renewed.
-    fn leases_renewed(&self, leases: usize, took: Duration) {
-        let _ = (leases, took);
+    fn leases_renewed(&self, leases: usize) {
+        let _ = leases;
     }
 
     /// A watch moved to a node, from its start or from where it had been.

@@ -1,12 +1,27 @@
 //! A registration that is held: kept alive, made again when its lease was lost, ended politely.
 
+mod holder;
+
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use registry_proto::v1::{Instance, InstanceState, ServiceRegisterRequest};
+use registry_proto::v1::{
+    DrainRequest, ErrorReason, Instance, InstanceState, ServiceDeregisterRequest, ServiceRegisterRequest,
+    SetInstanceStateRequest,
+};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
+use tonic::Code;
 
 use crate::client::Client;
 use crate::error::Error;
+use holder::{Callback, Holder};
+
+/// Wait of [`Registration::drain`] where the registry cannot tell whether watchers have heard: a change
+/// reaches a healthy watcher within milliseconds.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// How a held registration is.
 #[derive(Debug, Clone)]
@@ -32,6 +47,33 @@ pub enum RegistrationStatus {
     Deregistered,
 }
 
+impl RegistrationStatus {
+    /// True if it will never change again.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Replaced(_) | Self::Failed(_) | Self::Deregistered)
+    }
+
+    /// True while the instance is certainly registered.
+    pub fn is_registered(&self) -> bool {
+        matches!(self, Self::Registered | Self::Draining)
+    }
+}
+
+impl fmt::Display for RegistrationStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registering => f.write_str("registering"),
+            Self::Registered => f.write_str("registered"),
+            Self::AtRisk => f.write_str("at risk: no renewal was answered for a full TTL"),
+            Self::Reregistering => f.write_str("registering again"),
+            Self::Draining => f.write_str("draining"),
+            Self::Replaced(error) => write!(f, "replaced by another owner: {error}"),
+            Self::Failed(error) => write!(f, "failed: {error}"),
+            Self::Deregistered => f.write_str("deregistered"),
+        }
+    }
+}
+
 /// What [`Registration::drain`] achieved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -50,38 +92,41 @@ pub struct Drained {
 pub struct RegistrationBuilder {
     client: Client,
     request: ServiceRegisterRequest,
+    callback: Option<Callback>,
 }
 
-impl std::fmt::Debug for RegistrationBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for RegistrationBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RegistrationBuilder").field("request", &self.request).finish()
     }
 }
 
 impl RegistrationBuilder {
     pub(crate) fn new(client: Client, request: ServiceRegisterRequest) -> Self {
-        Self { client, request }
+        Self { client, request, callback: None }
     }
 
     /// Is told each change of the status. Called from the client's tasks: do not block.
-    pub fn on_status(self, callback: impl Fn(&RegistrationStatus) + Send + Sync + 'static) -> Self {
-        let _ = callback;
+    pub fn on_status(mut self, callback: impl Fn(&RegistrationStatus) + Send + Sync + 'static) -> Self {
+        self.callback = Some(Arc::new(callback));
         self
     }
 
     /// Registers, then holds the registration.
     ///
     /// # Errors
-    /// As [`Client::register`].
+    /// As [`Client::register`]. If the outcome is unknown the instance may be registered until its lease
+    /// runs out.
     pub async fn start(self) -> Result<Registration, Error> {
-        let _ = (&self.client, &self.request);
-        todo!()
+        let holder = Holder::new(self.client, self.request, self.callback);
+        holder.register().await?;
+        Ok(Registration::hold(holder))
     }
 
     /// Holds the registration without waiting for it: tries until the registry takes it, however long it
-    /// is away. The status tells.
+    /// is away. The status tells. Must be called inside a tokio runtime.
     pub fn start_in_background(self) -> Registration {
-        todo!()
+        Registration::hold(Holder::new(self.client, self.request, self.callback))
     }
 }
 
@@ -89,53 +134,73 @@ impl RegistrationBuilder {
 ///
 /// Dropping it only stops the renewals: nothing is sent, and the instance expires when its lease runs
 /// out, as if the program had died.
-#[derive(Debug)]
 pub struct Registration {
-    status: watch::Receiver<RegistrationStatus>,
+    holder: Arc<Holder>,
+    task: AbortHandle,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration")
+            .field("lease_id", &self.lease_id())
+            .field("status", &self.status())
+            .finish()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.holder.let_go();
+    }
 }
 
 impl Registration {
+    fn hold(holder: Arc<Holder>) -> Self {
+        let task = tokio::spawn(holder.clone().hold()).abort_handle();
+        Self { holder, task }
+    }
+
     /// How it is.
     pub fn status(&self) -> RegistrationStatus {
-        self.status.borrow().clone()
+        self.holder.status.borrow().clone()
     }
 
     /// Tells each change of the status.
     pub fn watch_status(&self) -> watch::Receiver<RegistrationStatus> {
-        self.status.clone()
+        self.holder.status.subscribe()
     }
 
     /// The instance as the registry last described it; `None` before the first registration.
     pub fn instance(&self) -> Option<Instance> {
-        todo!()
+        self.holder.facts().instance.clone()
     }
 
     /// The lease that keeps it; 0 before the first registration. It changes when the instance is
     /// registered again.
     pub fn lease_id(&self) -> u64 {
-        todo!()
+        self.holder.facts().lease_id
     }
 
     /// The fencing token; 0 before the first registration.
     pub fn incarnation(&self) -> u64 {
-        todo!()
+        self.holder.facts().incarnation
     }
 
     /// Until when the lease certainly holds: the sending of the last renewal that was answered, plus the
     /// TTL. `None` = permanent, or not registered.
-    pub fn valid_until(&self) -> Option<tokio::time::Instant> {
-        todo!()
+    pub fn valid_until(&self) -> Option<Instant> {
+        self.holder.facts().lease.as_ref().map(|lease| lease.state.borrow().valid_until)
     }
 
     /// Changes the content: `change` edits the request that was registered. Identity (service,
     /// namespace, host, port, id) must stay.
     ///
     /// # Errors
-    /// As [`Client::register`]. The new content is kept and used when the instance must be registered
-    /// again, unless the registry refused it.
+    /// As [`Client::register`]. The new content is kept for the next registration unless the registry
+    /// refused it for good.
     pub async fn update(&self, change: impl FnOnce(&mut ServiceRegisterRequest)) -> Result<(), Error> {
-        let _ = change;
-        todo!()
+        self.holder.update(change).await
     }
 
     /// Reports another state, and keeps reporting it if the instance must be registered again.
@@ -143,11 +208,32 @@ impl Registration {
     /// # Errors
     /// As [`Client::set_instance_state`].
     pub async fn set_state(&self, state: InstanceState) -> Result<(), Error> {
-        let _ = state;
-        todo!()
+        let _turn = self.holder.turn.lock().await;
+        self.report(state).await
     }
 
-    /// Sets DRAINING and waits until all watches have been told, at most `timeout`. The lease is kept.
+    async fn report(&self, state: InstanceState) -> Result<(), Error> {
+        let request = self.holder.request_with_state(state);
+        let answer = self.holder.client.set_instance_state(SetInstanceStateRequest {
+            service_name: request.service_name,
+            host: request.host,
+            port: request.port,
+            namespace: request.namespace,
+            instance_id: request.instance_id,
+            incarnation: self.incarnation(),
+            state: state.into(),
+            ..Default::default()
+        });
+        match answer.await {
+            Ok(_) => Ok(()),
+            // It expired meanwhile: the registration made now has the new state.
+            Err(error) if is_gone(&error) => self.holder.register_again().await,
+            Err(error) => Err(self.holder.judge(error)),
+        }
+    }
+
+    /// Sets DRAINING and waits until all watches have been told, at most `timeout`. The lease is kept:
+    /// finish what is open, then [`deregister`](Self::deregister).
     ///
     /// A registry that does not offer Drain gets SetInstanceState, and a second (or `timeout`, if less)
     /// is waited for watchers to hear of it.
@@ -155,8 +241,35 @@ impl Registration {
     /// # Errors
     /// As [`Client::drain`].
     pub async fn drain(&self, timeout: Duration) -> Result<Drained, Error> {
-        let _ = timeout;
-        todo!()
+        let request = self.holder.request_with_state(InstanceState::Draining);
+        let answer = self.holder.client.drain(DrainRequest {
+            service_name: request.service_name,
+            host: request.host,
+            port: request.port,
+            namespace: request.namespace,
+            instance_id: request.instance_id,
+            incarnation: self.incarnation(),
+            timeout: timeout.try_into().ok(),
+            ..Default::default()
+        });
+        let drained = match answer.await {
+            Ok(answer) => Drained {
+                complete: answer.complete,
+                pending_watches: answer.pending_watches,
+                silent_nodes: answer.silent_nodes,
+            },
+            Err(error) if error.code() == Code::Unimplemented || is_gone(&error) => {
+                {
+                    let _turn = self.holder.turn.lock().await;
+                    self.report(InstanceState::Draining).await?;
+                }
+                sleep(timeout.min(DRAIN_GRACE)).await;
+                Drained::default()
+            }
+            Err(error) => return Err(self.holder.judge(error)),
+        };
+        self.holder.set_status(RegistrationStatus::Draining);
+        Ok(drained)
     }
 
     /// Removes the instance and ends the registration. The renewals stop in any case.
@@ -164,6 +277,32 @@ impl Registration {
     /// # Errors
     /// As [`Client::deregister`]. The instance then expires with its lease.
     pub async fn deregister(self) -> Result<(), Error> {
-        todo!()
+        // A registration under way ends first: it must not arrive after the removal.
+        self.holder.stop.cancel();
+        let _turn = self.holder.turn.lock().await;
+        if matches!(self.status(), RegistrationStatus::Replaced(_)) || self.holder.facts().lease_id == 0 {
+            return Ok(());
+        }
+        let request = self.holder.facts().request.clone();
+        let removed = self.holder.client.deregister(ServiceDeregisterRequest {
+            service_name: request.service_name,
+            host: request.host,
+            port: request.port,
+            namespace: request.namespace,
+            instance_id: request.instance_id,
+            incarnation: self.incarnation(),
+            ..Default::default()
+        });
+        let result = removed.await.map(|_| ()).map_err(|error| self.holder.judge(error));
+        self.holder.let_go();
+        if result.is_ok() {
+            self.holder.set_status(RegistrationStatus::Deregistered);
+        }
+        result
     }
+}
+
+/// True if the registry does not know the instance, or its lease, any more.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.reason(), Some(ErrorReason::InstanceNotFound | ErrorReason::LeaseExpired))
 }

@@ -33,8 +33,7 @@ fn the_shipped_example_is_the_seed_file_word_for_word_and_loads() {
     assert_eq!(config.listen, "127.0.0.1");
     assert_eq!(config.raft.heartbeat_interval, Duration::from_millis(50));
     assert_eq!(config.raft.election_timeout_max, Duration::from_millis(300));
-    assert_eq!(config.cluster_settings.voters_target, 3);
-    assert_eq!(config.cluster_settings.membership_owner, MembershipOwner::Autopilot);
+    assert_eq!(config.cluster_settings, ClusterSettings::DEFAULT);
 }
 
 #[test]
@@ -129,7 +128,7 @@ fn two_nodes_at_one_address_or_under_one_name_are_refused() {
         &"cluster.nodes[0].node_id and cluster.nodes[1].node_id are both a: names must differ".to_owned()
     ));
     assert!(errors.contains(
-        &"cluster.nodes[0].raft_port and cluster.nodes[1].client_port are both h:2: addresses must differ".to_owned()
+        &"cluster.nodes: raft_port of a and client_port of a are both h:2: addresses must differ".to_owned()
     ));
 }
 
@@ -182,6 +181,35 @@ fn the_digest_depends_on_every_field_but_not_on_the_order() {
         load(&Sources { node_id: Some("registry-node-3".into()), ..with_node(seed()) }).unwrap().nodes_digest,
         config.nodes_digest
     );
+}
+
+/// What this file lets through, the state machine takes.
+#[test]
+fn bounds_of_cluster_settings_are_those_of_the_state_machine() {
+    for extreme in [0, 1] {
+        let mut text = NODE.to_owned();
+        for key in keys::KEYS.iter().filter(|key| key.path.starts_with("cluster_settings.")) {
+            let value = match key.kind {
+                keys::Kind::Time { min, max }
+                | keys::Kind::Size { min, max }
+                | keys::Kind::Count { min, max } => [min, max][extreme],
+                _ => continue,
+            };
+            // YAML has no dotted keys: give them through the environment instead.
+            text.push_str(&format!("# {}={value}\n", key.variable()));
+        }
+        let environment = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let file = written(&text);
+        let sources = Sources { file: file.path().into(), environment, ..Sources::default() };
+        let settings = load(&sources).unwrap().cluster_settings;
+        let mut violations = registry_state::validate::Violations::new();
+        settings.check(&mut violations);
+        violations.into_result().unwrap();
+    }
 }
 
 #[test]

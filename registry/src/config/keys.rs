@@ -138,7 +138,7 @@ pub(super) static GUARD_ENABLED: Key =
     key("cluster_settings.guard.enabled", Kind::Switch, "true", "Whether the mass-expiry guard is on.");
 pub(super) static GUARD_MIN_LEASES: Key = key(
     "cluster_settings.guard.min_leases",
-    count(1, 1_000_000),
+    count(1, 100_000),
     "5",
     "Overdue leases of a service that arm the guard.",
 );
@@ -174,31 +174,31 @@ pub(super) static ADMISSION_TIMEOUT: Key = key(
 );
 pub(super) static HISTORY_EVENTS: Key = key(
     "cluster_settings.history.events",
-    count(1, 10_000_000),
+    count(1, 1_000_000),
     "65536",
     "Events kept for watches that resume.",
 );
 pub(super) static HISTORY_BYTES: Key = key(
     "cluster_settings.history.bytes",
-    size(64 << 10, 16 * GIB),
+    size(64 << 10, GIB),
     "64MiB",
     "Encoded events kept for watches that resume.",
 );
 pub(super) static QUOTA_INSTANCES: Key =
-    key("cluster_settings.quotas.instances", count(1, 100_000_000), "1000000", "Instances of the cluster.");
+    key("cluster_settings.quotas.instances", count(1, 10_000_000), "1000000", "Instances of the cluster.");
 pub(super) static QUOTA_SERVICES: Key =
-    key("cluster_settings.quotas.services", count(1, 10_000_000), "100000", "Services of the cluster.");
+    key("cluster_settings.quotas.services", count(1, 1_000_000), "100000", "Services of the cluster.");
 pub(super) static QUOTA_PER_SERVICE: Key = key(
     "cluster_settings.quotas.instances_per_service",
-    count(1, 100_000_000),
+    count(1, 1_000_000),
     "100000",
     "Instances of one service.",
 );
 pub(super) static QUOTA_OVERRIDES: Key =
-    key("cluster_settings.quotas.overrides", count(1, 10_000_000), "100000", "Operator overrides.");
+    key("cluster_settings.quotas.overrides", count(0, 1_000_000), "100000", "Operator overrides.");
 pub(super) static QUOTA_USER_DATA: Key = key(
     "cluster_settings.quotas.user_data_bytes",
-    size(MIB, 1024 * GIB),
+    size(MIB, 64 * GIB),
     "512MiB",
     "Names, metadata and tags of all instances together.",
 );

@@ -76,7 +76,8 @@ impl Layers {
         }
         let nodes: Vec<Node> =
             list.iter().take(64).enumerate().filter_map(|(index, value)| self.node(index, value)).collect();
-        self.check_unique(&nodes);
+        self.check_names(list);
+        self.check_addresses(&nodes);
         nodes
     }
 
@@ -132,22 +133,30 @@ impl Layers {
         port
     }
 
-    fn check_unique(&mut self, nodes: &[Node]) {
+    /// On the raw list, so that a node with another error is compared too.
+    fn check_names(&mut self, list: &[Value]) {
         let mut names: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut ports: BTreeMap<String, String> = BTreeMap::new();
-        for (index, node) in nodes.iter().enumerate() {
-            if let Some(other) = names.insert(&node.node_id, index) {
+        for (index, value) in list.iter().enumerate() {
+            let Some(name) = value.get("node_id").and_then(Value::as_str) else { continue };
+            if let Some(other) = names.insert(name, index) {
                 self.errors.push(format!(
                     "{NODES}[{other}].node_id and {NODES}[{index}].node_id are both {}: names must differ",
-                    node.node_id
+                    plain(&Value::from(name))
                 ));
             }
+        }
+    }
+
+    fn check_addresses(&mut self, nodes: &[Node]) {
+        let mut taken: BTreeMap<String, String> = BTreeMap::new();
+        for node in nodes {
             for (field, port) in [("client_port", node.client_port), ("raft_port", node.raft_port)] {
-                let place = format!("{NODES}[{index}].{field}");
+                let place = format!("{field} of {}", node.node_id);
                 let address = endpoint(&node.host, port);
-                if let Some(other) = ports.insert(address.clone(), place.clone()) {
-                    self.errors
-                        .push(format!("{other} and {place} are both {address}: addresses must differ"));
+                if let Some(other) = taken.insert(address.clone(), place.clone()) {
+                    self.errors.push(format!(
+                        "{NODES}: {other} and {place} are both {address}: addresses must differ"
+                    ));
                 }
             }
         }

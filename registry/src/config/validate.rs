@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use registry_state::{ClusterSettings, GuardSettings, HistorySettings, MembershipOwner, QuotaSettings};
+
 use super::keys::{self, Key, show};
 use super::layers::{Layers, Sources};
 use super::nodes::{Node, endpoint, nodes_digest};
-use super::{
-    ClusterSettings, ConfigErrors, LogConfig, MembershipOwner, RaftConfig, ShutdownConfig, SnapshotConfig,
-    ValidConfig, WatchConfig,
-};
+use super::{ConfigErrors, LogConfig, RaftConfig, ShutdownConfig, SnapshotConfig, ValidConfig, WatchConfig};
 
 /// First HTTP port; further nodes of the same host count up from it (P/S2).
 const HTTP_PORT_BASE: u64 = 9_180;
@@ -157,25 +156,41 @@ impl Layers {
             per_service <= instances,
             "must not be more than",
         );
+        let voters = self.optional_number(&keys::VOTERS_TARGET).unwrap_or(nodes as u64);
+        if ![1, 3, 5, 7].contains(&voters) && nodes > 0 {
+            self.errors.push(format!("{} = {voters}: must be 1, 3, 5 or 7", keys::VOTERS_TARGET.path));
+        }
         ClusterSettings {
+            version: 1,
             default_ttl_ms: self.number(&keys::DEFAULT_TTL),
-            guard_enabled: self.switch(&keys::GUARD_ENABLED),
-            guard_min_leases: self.number(&keys::GUARD_MIN_LEASES),
-            guard_percent: self.number(&keys::GUARD_PERCENT),
-            guard_hold_ms: self.number(&keys::GUARD_HOLD),
+            guard: GuardSettings {
+                enabled: self.switch(&keys::GUARD_ENABLED),
+                min_leases: self.small(&keys::GUARD_MIN_LEASES),
+                percent: self.small(&keys::GUARD_PERCENT),
+                hold_ms: self.number(&keys::GUARD_HOLD),
+            },
             dead_member_after_ms: self.number(&keys::DEAD_MEMBER_AFTER),
             promote_after_ms: self.number(&keys::PROMOTE_AFTER),
             admission_timeout_ms: self.number(&keys::ADMISSION_TIMEOUT),
-            history_events: self.number(&keys::HISTORY_EVENTS),
-            history_bytes: self.number(&keys::HISTORY_BYTES),
-            quota_instances: instances,
-            quota_services: self.number(&keys::QUOTA_SERVICES),
-            quota_instances_per_service: per_service,
-            quota_overrides: self.number(&keys::QUOTA_OVERRIDES),
-            quota_user_data_bytes: self.number(&keys::QUOTA_USER_DATA),
-            membership_owner: owner,
-            voters_target: self.optional_number(&keys::VOTERS_TARGET).unwrap_or(nodes as u64),
+            history: HistorySettings {
+                max_events: self.number(&keys::HISTORY_EVENTS),
+                max_bytes: self.number(&keys::HISTORY_BYTES),
+            },
+            quotas: QuotaSettings {
+                instances,
+                services: self.number(&keys::QUOTA_SERVICES),
+                instances_per_service: per_service,
+                overrides: self.number(&keys::QUOTA_OVERRIDES),
+                user_data_bytes: self.number(&keys::QUOTA_USER_DATA),
+            },
+            membership_owner: owner.into(),
+            voters_target: u32::try_from(voters).unwrap_or(u32::MAX),
         }
+    }
+
+    /// A number whose upper bound fits 32 bits.
+    fn small(&mut self, key: &'static Key) -> u32 {
+        u32::try_from(self.number(key)).unwrap_or(u32::MAX)
     }
 
     fn duration(&mut self, key: &'static Key) -> Duration {

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn a_status_of_another_domain_has_no_peer_reason() {
-        let details = ErrorDetails::with_error_info("NOT_LEADER", "registry.dev", [("a", "b")]);
+        let details =
+            ErrorDetails::with_error_info("NOT_LEADER", "registry.dev", [("a".to_owned(), "b".to_owned())]);
         let status = Status::with_error_details(Code::Unavailable, "", details);
         assert_eq!(PeerError::reason_of(&status), None);
         assert_eq!(PeerError::reason_of(&Status::internal("x")), None);

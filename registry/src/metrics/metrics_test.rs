@@ -5,17 +5,19 @@ fn text(metrics: &Metrics, view: &View) -> String {
 }
 
 #[test]
-fn a_call_counts_once_with_its_code_and_also_when_it_is_dropped() {
+fn a_call_counts_once_with_method_and_code() {
     let metrics = Metrics::new();
-    metrics.call("Register").finish(Code::Ok);
-    metrics.call("Register").result::<()>(Err(tonic::Status::not_found("x"))).unwrap_err();
-    drop(metrics.call("Register"));
+    for code in [Code::Ok, Code::NotFound, Code::Cancelled] {
+        metrics.ended("registry.v1.RegistryService/Register", code, Duration::from_millis(3));
+    }
     let text = text(&metrics, &View::default());
     for code in ["OK", "NOT_FOUND", "CANCELLED"] {
-        let line = format!("registry_calls_total{{method=\"Register\",code=\"{code}\"}} 1");
+        let labels = format!("method=\"registry.v1.RegistryService/Register\",code=\"{code}\"");
+        let line = format!("registry_calls_total{{{labels}}} 1");
         assert!(text.contains(&line), "{line} not in {text}");
     }
-    assert!(text.contains("registry_call_duration_seconds_count{method=\"Register\"} 3"));
+    let count = "registry_call_duration_seconds_count{method=\"registry.v1.RegistryService/Register\"} 3";
+    assert!(text.contains(count));
 }
 
 #[test]
@@ -23,9 +25,9 @@ fn a_scrape_shows_the_present_role_and_lags_only() {
     let metrics = Metrics::new();
     text(&metrics, &View { role: "leader", replication_lag: vec![(2, 7)], ..View::default() });
     let text = text(&metrics, &View { role: "follower", term: 4, ..View::default() });
-    assert!(text.contains("registry_raft_role{role=\"leader\"} 0"));
-    assert!(text.contains("registry_raft_role{role=\"follower\"} 1"));
-    assert!(text.contains("registry_raft_term 4"));
+    assert!(text.contains("registry_role{role=\"leader\"} 0"));
+    assert!(text.contains("registry_role{role=\"follower\"} 1"));
+    assert!(text.contains("registry_term 4"));
     assert!(!text.contains("raft_id=\"2\""));
 }
 

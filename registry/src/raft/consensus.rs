@@ -1,18 +1,43 @@
 //! The handle through which the node agrees with the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use openraft::errors::{
+    ClientWriteError, ForwardReason, ForwardToLeader, InitializeError as RaftInitializeError,
+    LinearizableReadError, RaftError,
+};
+use openraft::impls::OneshotResponder;
+use openraft::raft::ClientWriteResponse;
+use openraft::{LinearizerOption, Raft, ReadPolicy};
 use registry_state::{Applied, Command};
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
-use super::options::RaftOptions;
-use super::published::{Elapsed, Observer, Published};
+use super::codec;
+use super::contact::Contact;
+use super::error::{InitializeError, ProposeError, ReadIndexError, TransferError};
+use super::log_store::LogStore;
+use super::observe::Mapper;
+use super::published::{Elapsed, Published};
+use super::serve::InstallTurn;
+use super::snapshot::SnapshotStore;
+use super::state_machine::{Shared, StateMachine};
 use super::status::{Leadership, LogPosition, Member, RaftStatus};
-use crate::peers::Peers;
+use super::types::{CommandBytes, TypeConfig as C};
+
+pub(crate) type RaftHandle = Raft<C, StateMachine>;
+type WriteError = RaftError<C, ClientWriteError<C>>;
+
+/// Proposals under way at a time (P/O1).
+const MAX_PROPOSALS: usize = 4096;
+/// Their payload (P/O1), in units of 1 KiB: a semaphore counts in 32 bits.
+const MAX_PROPOSAL_KIB: usize = 16 << 10;
+/// A fresh leader refuses writes until its first quorum acknowledgement, which is a round trip away.
+const FRESH_LEADER_RETRY: Duration = Duration::from_millis(2);
 
 /// A command that was applied.
 #[derive(Debug, Clone)]
@@ -35,56 +60,59 @@ pub struct ReadIndex {
     pub revision: u64,
 }
 
-/// What Raft needs of the node around it.
-pub struct Surroundings {
-    /// Channels to the other members.
-    pub peers: Peers,
-    /// Told of everything applied, in this order.
-    pub observers: Vec<Arc<dyn Observer>>,
-    /// Counts syncs and elections.
-    pub metrics: crate::metrics::Metrics,
-    /// Draws the uuid of a new log.
-    pub random: Arc<dyn crate::environment::Random>,
-    /// Where the log is.
-    pub disk: LogDisk,
-}
-
-/// Where the log is, and who writes it.
-pub enum LogDisk {
-    /// Files in the data folder, written by a thread of their own.
-    Files,
-}
-
-/// Raft, built but not running: storage is recovered, nothing is sent or answered yet.
-#[derive(Debug)]
-pub struct Built {
-    consensus: Consensus,
-}
-
-/// Recovers log, snapshot and state of a node (P/W, N1). Observers are told of what is applied again.
-///
-/// # Errors
-/// See [`StartError`]; each names the file and says what to do.
-pub async fn build(_options: RaftOptions, _around: Surroundings) -> Result<Built, StartError> {
-    todo!()
-}
-
-impl Built {
-    /// The handle; proposals wait until [`run`](Self::run).
-    pub fn consensus(&self) -> &Consensus {
-        &self.consensus
-    }
-
-    /// Starts Raft. Call it when the peer listener is bound. A node that has a vote or a log waits one
-    /// `election_timeout_max` first: the lease that it granted before a restart is not stored.
-    pub async fn run(self) -> Consensus {
-        todo!()
-    }
-}
-
 /// Agreement with the other nodes. A clone shares it.
-#[derive(Debug, Clone)]
-pub struct Consensus {}
+#[derive(Clone)]
+pub struct Consensus {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) raft: RaftHandle,
+    pub(super) raft_id: u64,
+    pub(super) election_timeout_max: Duration,
+    pub(super) log: LogStore,
+    pub(super) shared: Shared,
+    pub(super) mapper: Arc<Mapper>,
+    pub(super) status: watch::Receiver<RaftStatus>,
+    pub(super) contact: Contact,
+    pub(super) install_turn: InstallTurn,
+    pub(super) proposals: Proposals,
+}
+
+impl fmt::Debug for Consensus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consensus").field("raft_id", &self.inner.raft_id).finish_non_exhaustive()
+    }
+}
+
+/// Room for proposals under way.
+pub(super) struct Proposals {
+    count: Semaphore,
+    kib: Semaphore,
+}
+
+impl Proposals {
+    pub(super) fn new() -> Self {
+        Self { count: Semaphore::new(MAX_PROPOSALS), kib: Semaphore::new(MAX_PROPOSAL_KIB) }
+    }
+
+    fn enter(&self, bytes: usize) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), ProposeError> {
+        let kib = u32::try_from(bytes.div_ceil(1024).min(MAX_PROPOSAL_KIB)).unwrap_or(u32::MAX);
+        let count = self.count.try_acquire().map_err(|_| ProposeError::Overloaded)?;
+        let size = self.kib.try_acquire_many(kib).map_err(|_| ProposeError::Overloaded)?;
+        Ok((count, size))
+    }
+}
+
+/// What to do about a proposal that was refused.
+enum Refused {
+    /// Raft did not take it; try again when it may.
+    Retry {
+        leader: Option<u64>,
+        soon: bool,
+    },
+    Final(ProposeError),
+}
 
 impl Consensus {
     /// Proposes a command and waits until it is applied here.
@@ -94,8 +122,53 @@ impl Consensus {
     /// # Errors
     /// `NotLeader`, `NoQuorum` and `Overloaded` mean that it is not applied and never will be; all
     /// others mean that it may be (P/R4).
-    pub async fn propose(&self, _command: &Command, _deadline: Instant) -> Result<Outcome, ProposeError> {
-        todo!()
+    pub async fn propose(&self, command: &Command, deadline: Instant) -> Result<Outcome, ProposeError> {
+        let command = CommandBytes(Bytes::from(command.encode()));
+        let _room = self.inner.proposals.enter(command.0.len())?;
+        let patience = deadline.min(Instant::now() + self.patience());
+        loop {
+            let write = self.inner.raft.client_write(command.clone());
+            let result = match timeout_at(deadline, write).await {
+                Ok(result) => result,
+                Err(_) => return Err(ProposeError::OutcomeUnknown),
+            };
+            let (leader, soon) = match result.map_err(refused) {
+                Ok(response) => return outcome(response),
+                Err(Refused::Final(error)) => return Err(error),
+                Err(Refused::Retry { leader, soon }) => (leader, soon),
+            };
+            if let Some(leader) = leader.filter(|leader| *leader != self.inner.raft_id) {
+                if self.status().leader == Some(leader) {
+                    return Err(ProposeError::NotLeader { leader: Some(leader) });
+                }
+            }
+            if !self.wait_to_propose(soon, patience).await {
+                return Err(ProposeError::NoQuorum);
+            }
+        }
+    }
+
+    /// Waits until a proposal has a chance here, or another node leads. False when patience is over.
+    async fn wait_to_propose(&self, soon: bool, patience: Instant) -> bool {
+        if Instant::now() >= patience || self.is_cut_off() {
+            return false;
+        }
+        if soon {
+            sleep(FRESH_LEADER_RETRY).await;
+            return true;
+        }
+        self.known_leader(patience).await.is_some()
+    }
+
+    /// True while nobody has led here for longer than a proposal would wait: it need not wait again.
+    fn is_cut_off(&self) -> bool {
+        let status = self.status();
+        let last = match status.leadership() {
+            Some(_) => status.last_quorum_acked,
+            None if status.leader.is_some() => return false,
+            None => status.leader_contact,
+        };
+        last.is_some_and(|at| at.elapsed() > self.patience())
     }
 
     /// Proposes a command only while `leadership` holds.
@@ -104,16 +177,29 @@ impl Consensus {
     /// As [`propose`](Self::propose), without waiting for a leader.
     pub async fn propose_as(
         &self,
-        _leadership: Leadership,
-        _command: &Command,
-        _deadline: Instant,
+        leadership: Leadership,
+        command: &Command,
+        deadline: Instant,
     ) -> Result<Outcome, ProposeError> {
-        todo!()
+        let command = CommandBytes(Bytes::from(command.encode()));
+        let (responder, answer) = OneshotResponder::new_pair();
+        let write = self.inner.raft.write(command).with_leader(codec::leadership_to_raft(leadership));
+        write.responder(responder).await.map_err(|_| ProposeError::Stopped)?;
+        match timeout_at(deadline, answer).await {
+            Err(_) => Err(ProposeError::OutcomeUnknown),
+            Ok(Err(_)) => Err(ProposeError::Stopped),
+            Ok(Ok(Ok(response))) => outcome(response),
+            Ok(Ok(Err(error))) => Err(match refused(RaftError::APIError(error)) {
+                Refused::Final(error) => error,
+                Refused::Retry { soon: true, .. } => ProposeError::NoQuorum,
+                Refused::Retry { leader, soon: false } => ProposeError::NotLeader { leader },
+            }),
+        }
     }
 
     /// The reign of this node, while it believes to lead.
     pub fn leadership(&self) -> Option<Leadership> {
-        todo!()
+        self.status().leadership()
     }
 
     /// Confirms by a quorum round begun after this call that this node leads, and waits until the
@@ -121,85 +207,197 @@ impl Consensus {
     ///
     /// # Errors
     /// `NotLeader` at once; `NoQuorum` by the deadline.
-    pub async fn read_index(&self, _deadline: Instant) -> Result<ReadIndex, ReadIndexError> {
-        todo!()
+    pub async fn read_index(&self, deadline: Instant) -> Result<ReadIndex, ReadIndexError> {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        let option = LinearizerOption::from(ReadPolicy::ReadIndex).with_wait_timeout(wait);
+        let confirmed = timeout_at(deadline, self.inner.raft.get_read_linearizer(option)).await;
+        let linearizer = match confirmed {
+            Ok(Ok(linearizer)) => linearizer,
+            Ok(Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)))) => {
+                return Err(ReadIndexError::NotLeader { leader: forward.leader_id });
+            }
+            Ok(Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)))) | Err(_) => {
+                return Err(ReadIndexError::NoQuorum);
+            }
+            Ok(Err(RaftError::Fatal(_))) => return Err(ReadIndexError::Stopped),
+        };
+        // Never below the first entry of this reign (F7), so its leader id is the one confirmed.
+        let position = codec::position_from_raft(linearizer.read_log_id().log_id());
+        let published =
+            self.wait_applied(position.index, deadline).await.map_err(|_| ReadIndexError::NoQuorum)?;
+        let revision = published.state.revision();
+        Ok(ReadIndex { position, leadership: position.leadership, revision })
     }
 
     /// Raft as it looks now.
     pub fn status(&self) -> RaftStatus {
-        todo!()
+        self.inner.mapper.status()
     }
 
     /// Raft as it changes. Never hold the borrow across an await.
     pub fn watch_status(&self) -> watch::Receiver<RaftStatus> {
-        todo!()
+        self.inner.status.clone()
     }
 
     /// The newest state.
     pub fn published(&self) -> Arc<Published> {
-        todo!()
+        self.inner.shared.board.load()
     }
 
     /// The published state once it includes this entry.
     ///
     /// # Errors
     /// [`Elapsed`] at the deadline.
-    pub async fn wait_applied(&self, _index: u64, _deadline: Instant) -> Result<Arc<Published>, Elapsed> {
-        todo!()
+    pub async fn wait_applied(&self, index: u64, deadline: Instant) -> Result<Arc<Published>, Elapsed> {
+        self.inner.shared.board.wait_applied(index, deadline).await
     }
 
     /// The published state once it has this revision.
     ///
     /// # Errors
     /// [`Elapsed`] at the deadline.
-    pub async fn wait_revision(&self, _revision: u64, _deadline: Instant) -> Result<Arc<Published>, Elapsed> {
-        todo!()
+    pub async fn wait_revision(&self, revision: u64, deadline: Instant) -> Result<Arc<Published>, Elapsed> {
+        self.inner.shared.board.wait_revision(revision, deadline).await
     }
 
-    /// Waits, at most two longest election timeouts, until a leader is known (P/R5). Returns at once
-    /// with `None` if none has been known for longer than that already.
-    pub async fn known_leader(&self, _deadline: Instant) -> Option<u64> {
-        todo!()
+    /// The leader, waiting for one at most two longest election timeouts (P/R5). `None` at once if none
+    /// has been known for longer than that already.
+    pub async fn known_leader(&self, deadline: Instant) -> Option<u64> {
+        if let Some(leader) = self.status().leader {
+            return Some(leader);
+        }
+        if self.is_cut_off() {
+            return None;
+        }
+        let mut status = self.watch_status();
+        let deadline = deadline.min(Instant::now() + self.patience());
+        let known = status.wait_for(|status| status.leader.is_some() || status.failed.is_some());
+        timeout_at(deadline, known).await.ok()?.ok()?.leader
     }
 
-    /// Hands leadership to `target`, or to the best caught-up voter not in `exclude`, and waits until it leads.
+    /// Hands leadership to `target`, or to the best caught-up voter not in `exclude`, and waits until
+    /// it leads.
     ///
     /// # Errors
     /// See [`TransferError`].
     pub async fn transfer_leadership(
         &self,
-        _target: Option<u64>,
-        _exclude: &BTreeSet<u64>,
-        _deadline: Instant,
+        target: Option<u64>,
+        exclude: &BTreeSet<u64>,
+        deadline: Instant,
     ) -> Result<Leadership, TransferError> {
-        todo!()
+        let before = self.status();
+        let Some(own) = before.leadership() else {
+            return Err(TransferError::NotLeader { leader: before.leader });
+        };
+        let target = target.or_else(|| best_successor(&before, exclude, self.lease()));
+        let target = target.ok_or(TransferError::NoCandidate)?;
+        let mut status = self.watch_status();
+        self.inner.raft.trigger().transfer_leader(target).await.map_err(|_| TransferError::Stopped)?;
+        let moved = status.wait_for(|status| {
+            status.failed.is_some() || (status.vote.committed && status.vote.leadership > own)
+        });
+        match timeout_at(deadline, moved).await {
+            Ok(Ok(status)) if status.failed.is_none() => Ok(status.vote.leadership),
+            Ok(_) => Err(TransferError::Stopped),
+            Err(_) => Err(TransferError::TimedOut { target }),
+        }
     }
 
     /// Founds the cluster with all its voters (P/N3).
     ///
     /// # Errors
     /// See [`InitializeError`].
-    pub async fn initialize(&self, _voters: BTreeMap<u64, Member>) -> Result<(), InitializeError> {
-        todo!()
+    pub async fn initialize(&self, voters: BTreeMap<u64, Member>) -> Result<(), InitializeError> {
+        match self.inner.raft.initialize(voters).await {
+            Ok(()) => Ok(()),
+            Err(RaftError::APIError(RaftInitializeError::NotAllowed(_))) => Err(InitializeError::NotEmpty),
+            Err(RaftError::APIError(RaftInitializeError::NotInMembers(error))) => {
+                Err(InitializeError::BadMembers(error.to_string()))
+            }
+            Err(RaftError::Fatal(_)) => Err(InitializeError::Stopped),
+        }
     }
 
     /// True once the node has a vote, a log entry or a snapshot.
     pub fn is_initialized(&self) -> bool {
-        todo!()
+        !self.inner.log.is_pristine() || self.inner.shared.snapshots.current_bytes() > 0
     }
 
-    /// Writes a snapshot now and purges the log that it covers.
-    pub async fn trigger_snapshot(&self) {
-        todo!()
-    }
-
-    /// `election_timeout_max`, the lease of a leader.
+    /// The longest election timeout: the lease of a leader.
     pub fn lease(&self) -> Duration {
-        todo!()
+        self.inner.election_timeout_max
     }
 
-    /// Ends Raft on this node. Pending calls fail.
-    pub async fn shutdown(&self) {
-        todo!()
+    /// True while the disk is so full that only what shrinks the state should be proposed (P/W5).
+    pub fn is_disk_full(&self) -> bool {
+        self.inner.log.wal().is_full()
     }
+
+    /// Ends Raft on this node, then the log. Pending calls fail.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::warn!(%error, "Raft did not end in order");
+        }
+        if let Err(error) = self.inner.log.barrier().wait().await {
+            tracing::debug!(%error, "the log had ended before");
+        }
+        self.inner.log.wal().close();
+    }
+
+    fn patience(&self) -> Duration {
+        2 * self.inner.election_timeout_max
+    }
+
+    pub(crate) fn raft_id(&self) -> u64 {
+        self.inner.raft_id
+    }
+
+    pub(crate) fn raft(&self) -> &RaftHandle {
+        &self.inner.raft
+    }
+
+    pub(crate) fn snapshots(&self) -> &SnapshotStore {
+        &self.inner.shared.snapshots
+    }
+
+    pub(crate) fn contact(&self) -> Contact {
+        self.inner.contact.clone()
+    }
+
+    pub(crate) fn install_turn(&self) -> InstallTurn {
+        self.inner.install_turn.clone()
+    }
+}
+
+fn outcome(response: ClientWriteResponse<C>) -> Result<Outcome, ProposeError> {
+    let log_index = response.log_id.index;
+    // Only entries without a command have no reply, and those are not proposed here.
+    let applied = response.data.0.ok_or(ProposeError::OutcomeUnknown)?;
+    Ok(Outcome { applied, log_index })
+}
+
+fn refused(error: WriteError) -> Refused {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(ForwardToLeader {
+            leader_id, reason, ..
+        })) => Refused::Retry { leader: leader_id, soon: reason != ForwardReason::NotLeader },
+        RaftError::APIError(_) => Refused::Final(ProposeError::OutcomeUnknown),
+        RaftError::Fatal(_) => Refused::Final(ProposeError::Stopped),
+    }
+}
+
+/// The voter whose log is furthest, among those heard within a lease. A voter far behind would stop
+/// writes for seconds.
+fn best_successor(status: &RaftStatus, exclude: &BTreeSet<u64>, lease: Duration) -> Option<u64> {
+    /// Entries that a successor may be behind: it gets them in the moment before it is told.
+    const MAX_LAG: u64 = 1000;
+    let voters = status.membership.voters();
+    let candidates = voters.iter().filter(|id| **id != status.raft_id && !exclude.contains(*id));
+    let alive = candidates.filter(|id| {
+        let contact = status.followers.get(*id).and_then(|follower| follower.last_contact);
+        contact.is_some_and(|at| at.elapsed() < 2 * lease)
+    });
+    let lags = alive.filter_map(|id| Some((status.lag(*id)?, *id)));
+    lags.filter(|(lag, _)| *lag <= MAX_LAG).min().map(|(_, id)| id)
 }

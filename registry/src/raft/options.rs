@@ -49,7 +49,7 @@ pub struct RaftOptions {
     /// Size of a segment of the log, in bytes.
     pub segment_bytes: u64,
     /// Payload of recent entries kept in memory, in bytes.
-    pub log_cache_bytes: usize,
+    pub log_cache_bytes: u64,
     /// A snapshot is made when the log since the last has this many bytes, or as many as that snapshot.
     pub snapshot_min_bytes: u64,
     /// A snapshot is made after this time if anything was applied since the last.

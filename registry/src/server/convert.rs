@@ -11,6 +11,7 @@ mod register;
 mod reply;
 mod target;
 
+pub use check::duration_ms;
 pub use filter::Filter;
 pub use instance::{
     counts, duration, encode_instance, event, instance, operator_override, protection, timestamp_ms,

@@ -80,6 +80,9 @@ pub const READS_KEPT: usize = 4_096;
 /// Time a shed caller is asked to wait, before its jitter.
 pub const SHED_RETRY: Duration = Duration::from_millis(250);
 
+/// Time a registration is asked to wait while the disk of the leader is full (P/W5).
+pub const DISK_RETRY: Duration = Duration::from_secs(30);
+
 /// Writes in one message to the leader.
 pub const FORWARD_BATCH: usize = 256;
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use registry_client::transport::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{sleep, timeout};
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::ServiceExt;
 
+use super::abortable::AbortableExecutor;
 use super::limits;
 use super::observe::{Call, ObserveCalls};
 use crate::environment::Listener;
@@ -52,7 +53,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves `routes` on `listener` until [`Server::stop`] or [`Server::close`].
+    /// Serves `routes` on `listener` until [`Server::go_away`] or [`Server::close`].
     ///
     /// # Errors
     /// If the listener does not know its address.
@@ -78,22 +79,21 @@ impl Server {
         self.address
     }
 
-    /// Stops accepting, says GOAWAY on every connection, and waits until all calls have ended or
-    /// `limit` is over; what is left then is closed.
-    pub async fn stop(&self, limit: Duration) {
+    /// Stops accepting and says GOAWAY on every connection; calls under way go on.
+    pub fn go_away(&self) {
         self.goaway.cancel();
         self.tasks.close();
-        if timeout(limit, self.tasks.wait()).await.is_err() {
-            self.close().await;
-        }
+    }
+
+    /// Waits until the last connection has ended, after [`Server::go_away`] or [`Server::close`].
+    pub async fn ended(&self) {
+        self.tasks.wait().await;
     }
 
     /// Closes the listener and every connection at once.
-    pub async fn close(&self) {
-        self.goaway.cancel();
+    pub fn close(&self) {
         self.close.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.go_away();
     }
 }
 
@@ -165,8 +165,8 @@ async fn serve(
     Ok(connection.await?)
 }
 
-fn builder() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder() -> http2::Builder<AbortableExecutor> {
+    let mut builder = http2::Builder::new(AbortableExecutor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)

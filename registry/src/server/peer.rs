@@ -3,16 +3,29 @@
 //! Every call is checked here before anything else of it is read: is it from our cluster, and meant for
 //! this node (P/N2)? Then it is passed to the part that answers it.
 
-use std::sync::Arc;
+pub mod forward;
+pub mod identity;
+mod raft;
+pub mod renewals;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
 use futures::stream::BoxStream;
+use registry_proto::internal as pb;
+use registry_proto::internal::peer_service_server::{PeerService as Rpc, PeerServiceServer};
 use registry_proto::internal::{
     AwaitWatchesRequest, AwaitWatchesResponse, ClusterViewResponse, ForwardRenewalsRequest,
     ForwardRenewalsResponse, ForwardWritesRequest, ForwardWritesResponse, GoodbyeRequest, HelloRequest,
-    HelloResponse, PrepareRequest, PrepareResponse, ProbeResponse, ReadIndexResponse,
+    HelloResponse, PeerErrorReason, PrepareRequest, PrepareResponse, ProbeResponse, ReadIndexResponse,
 };
-use tonic::Status;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status, Streaming};
 
+use self::raft::{HasHeader, check_header, open_stream};
+use crate::error::peer::PeerError;
+use crate::peers::MAX_PEER_MESSAGE_BYTES;
 use crate::raft::Consensus;
 
 /// Messages of a stream whose header has been checked; the first message is among them.
@@ -43,11 +56,17 @@ pub struct Own {
 pub trait IdentityCalls: Send + Sync + 'static {
     /// Who this node is now.
     fn own(&self) -> Own;
-    /// The running Raft for a Raft call, after `joined` is durable (P/N1).
+    /// The running Raft for a Raft call.
     ///
     /// # Errors
     /// DISK_LOST, QUARANTINED or NOT_READY, as statuses of this port.
     async fn raft(&self) -> Result<Consensus, Status>;
+    /// Called before a vote or an append is answered: makes `joined` durable as soon as the log holds
+    /// anything (P/N1). Costs nothing once it is.
+    ///
+    /// # Errors
+    /// The identity could not be written: then nothing may be answered.
+    fn seal(&self) -> Result<(), Status>;
     /// Answers Hello, in every state.
     async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status>;
     /// Answers Prepare.
@@ -86,6 +105,161 @@ pub trait RenewalCalls: Send + Sync + 'static {
     async fn await_watches(
         &self,
         request: AwaitWatchesRequest,
-        deadline: tokio::time::Instant,
+        deadline: Instant,
     ) -> Result<AwaitWatchesResponse, Status>;
+}
+
+/// Longest wait of a call that waits for something, whatever its caller allows.
+const MAX_WAIT: Duration = Duration::from_secs(600);
+
+impl PeerService {
+    /// The service for the peer listener, with the limits of messages between nodes.
+    pub fn into_server(self) -> PeerServiceServer<Self> {
+        PeerServiceServer::new(self)
+            .max_decoding_message_size(MAX_PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_PEER_MESSAGE_BYTES)
+    }
+
+    /// The message, and the Raft id of its sender.
+    fn admit<T: HasHeader>(&self, request: Request<T>) -> Result<(u64, T), Status> {
+        let message = request.into_inner();
+        let from = check_header(&self.identity.own(), &message)?;
+        Ok((from, message))
+    }
+
+    /// As [`admit`](Self::admit), for calls that Raft answers.
+    async fn admit_to_raft<T: HasHeader>(&self, request: Request<T>) -> Result<(Consensus, T), Status> {
+        let (_, message) = self.admit(request)?;
+        Ok((self.identity.raft().await?, message))
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Rpc for PeerService {
+    type AppendStream = Incoming<pb::AppendResponse>;
+    type InstallSnapshotStream = Incoming<pb::InstallSnapshotResponse>;
+    type ForwardWritesStream = Incoming<ForwardWritesResponse>;
+    type ForwardRenewalsStream = Incoming<ForwardRenewalsResponse>;
+
+    async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloResponse> {
+        self.identity.hello(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn prepare(&self, request: Request<PrepareRequest>) -> Answer<PrepareResponse> {
+        self.identity.prepare(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn join(&self, _: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
+        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    }
+
+    async fn adopt(&self, _: Request<pb::AdoptRequest>) -> Answer<pb::AdoptResponse> {
+        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    }
+
+    async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {
+        let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        let raft = self.identity.raft().await?;
+        let identity = self.identity.clone();
+        let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
+        Ok(Response::new(raft.serve_append(requests).map(sealed).boxed()))
+    }
+
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
+        let (raft, message) = self.admit_to_raft(request).await?;
+        let answer = raft.serve_vote(message).await;
+        self.identity.seal()?;
+        answer.map(Response::new)
+    }
+
+    async fn pre_vote(&self, request: Request<pb::PreVoteRequest>) -> Answer<pb::PreVoteResponse> {
+        let (raft, message) = self.admit_to_raft(request).await?;
+        raft.serve_pre_vote(message).await.map(Response::new)
+    }
+
+    async fn install_snapshot(
+        &self,
+        request: Request<Streaming<pb::InstallSnapshotRequest>>,
+    ) -> Answer<Self::InstallSnapshotStream> {
+        let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        let raft = self.identity.raft().await?;
+        let identity = self.identity.clone();
+        let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
+        Ok(Response::new(raft.serve_install_snapshot(requests)?.map(sealed).boxed()))
+    }
+
+    async fn timeout_now(&self, request: Request<pb::TimeoutNowRequest>) -> Answer<pb::TimeoutNowResponse> {
+        let (raft, message) = self.admit_to_raft(request).await?;
+        raft.serve_timeout_now(message).await.map(Response::new)
+    }
+
+    async fn read_index(&self, request: Request<pb::ReadIndexRequest>) -> Answer<ReadIndexResponse> {
+        self.admit(request)?;
+        self.forward.read_index().await.map(Response::new)
+    }
+
+    async fn forward_writes(
+        &self,
+        request: Request<Streaming<ForwardWritesRequest>>,
+    ) -> Answer<Self::ForwardWritesStream> {
+        let (from, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        self.forward.forward_writes(from, requests).await.map(Response::new)
+    }
+
+    async fn forward_renewals(
+        &self,
+        request: Request<Streaming<ForwardRenewalsRequest>>,
+    ) -> Answer<Self::ForwardRenewalsStream> {
+        let (from, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        self.renewals.forward_renewals(from, requests).await.map(Response::new)
+    }
+
+    async fn await_watches(&self, request: Request<AwaitWatchesRequest>) -> Answer<AwaitWatchesResponse> {
+        let deadline = Instant::now() + time_left(&request);
+        let (_, message) = self.admit(request)?;
+        self.renewals.await_watches(message, deadline).await.map(Response::new)
+    }
+
+    async fn goodbye(&self, request: Request<GoodbyeRequest>) -> Answer<pb::GoodbyeResponse> {
+        let (_, message) = self.admit(request)?;
+        self.identity.goodbye(message).await;
+        Ok(Response::new(pb::GoodbyeResponse {}))
+    }
+
+    /// In every state and whoever is meant: the answer says who this is.
+    async fn probe(&self, request: Request<pb::ProbeRequest>) -> Answer<ProbeResponse> {
+        let own = self.identity.own();
+        let theirs = request.into_inner().header.unwrap_or_default().cluster_id;
+        if !own.cluster_id.is_empty() && theirs != own.cluster_id {
+            let reason = format!("the call is for cluster {theirs:?}, this node is of {:?}", own.cluster_id);
+            return Err(PeerError::new(PeerErrorReason::ClusterMismatch, reason).into());
+        }
+        self.identity.probe().await.map(Response::new)
+    }
+
+    async fn cluster_view(&self, request: Request<pb::ClusterViewRequest>) -> Answer<ClusterViewResponse> {
+        self.admit(request)?;
+        self.forward.cluster_view().await.map(Response::new)
+    }
+}
+
+/// What the caller allows, as `grpc-timeout` says (at most eight digits and a unit).
+fn time_left<T>(request: &Request<T>) -> Duration {
+    let header = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
+    let parsed = header.and_then(|value| {
+        let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+        let amount: u64 = digits.parse().ok()?;
+        Some(match unit {
+            "H" => Duration::from_secs(amount.saturating_mul(3600)),
+            "M" => Duration::from_secs(amount.saturating_mul(60)),
+            "S" => Duration::from_secs(amount),
+            "m" => Duration::from_millis(amount),
+            "u" => Duration::from_micros(amount),
+            "n" => Duration::from_nanos(amount),
+            _ => return None,
+        })
+    });
+    parsed.unwrap_or(MAX_WAIT).min(MAX_WAIT)
 }

@@ -1,13 +1,31 @@
-//! Applying a command: one match, one file per subject.
+//! Applying a command: checked here, done by one file per subject.
+//!
+//! Every operation first looks (`&self`) and decides, then changes; so a refusal changes nothing. All
+//! changes go through `effects`, which keeps indexes, counts, sums and the hash.
+
+mod deregister;
+mod effects;
+mod expire;
+mod founding;
+mod guard;
+mod overrides;
+mod register;
+mod registration;
+mod replay;
+mod report;
+mod settings;
+mod target;
 
 use std::sync::Arc;
 
-use crate::command::{Command, Registration, RequestKey};
+use crate::client::{Record, Verdict};
+use crate::command::{Command, Operation, RequestKey};
 use crate::event::RevisionEvents;
-use crate::ids::{LeaseId, Revision};
+use crate::ids::Revision;
 use crate::lease::LeaseChange;
-use crate::reply::{Reason, Reply};
+use crate::reply::{Reason, Rejection, Reply};
 use crate::state::State;
+use effects::Step;
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,23 +46,77 @@ impl State {
     /// Applies one command. Total: whatever the command holds, the state stays sound, and what is
     /// refused changes nothing that a reader can see.
     pub fn apply(&mut self, command: &Command) -> Applied {
-        let _ = command;
+        if self.identity.is_none() && !matches!(command.operation, Operation::InitCluster(_)) {
+            return self.refused(Reason::NotInitialized);
+        }
+        // What this refuses depends on the command alone, so it need not be remembered.
+        if let Err(violations) = command.operation.check() {
+            return self.refused(Reason::InvalidField(violations));
+        }
+        let request = command.request.as_ref().filter(|_| command.operation.is_deduplicated());
+        let Some(request) = request else {
+            return self.execute(command, "");
+        };
+        match self.clients.verdict(request) {
+            Verdict::Refused(reason) => self.refused(reason),
+            Verdict::Repeated(record) => {
+                let (revision, outcome) = (record.revision, record.outcome.clone());
+                let reply = self.replay(&command.operation, revision, &outcome, command.proposed_at_unix_ms);
+                Applied { reply, revision, replayed: true, events: None, leases: Vec::new() }
+            }
+            Verdict::Fresh => self.execute_and_record(command, request),
+        }
+    }
+
+    fn execute_and_record(&mut self, command: &Command, request: &RequestKey) -> Applied {
+        self.clients.begin(request, &mut self.digest);
+        let applied = self.execute(command, &request.client);
+        if let Some(outcome) = replay::remember(&applied.reply) {
+            let (serial, hash, revision) = (request.serial, request.hash, applied.revision);
+            let record = Record { serial, hash, revision, outcome };
+            self.clients.finish(&request.client, record, &mut self.digest);
+        }
+        applied
+    }
+
+    /// Does the operation as `client` (empty = none given) and closes the revision if it made one.
+    fn execute(&mut self, command: &Command, client: &str) -> Applied {
+        let mut step = Step::new(self.revision, command.proposed_at_unix_ms);
+        let reply = self.dispatch(&mut step, &command.operation, client).unwrap_or_else(Reply::Rejected);
+        let (events, leases) = self.close(step);
+        Applied { reply, revision: self.revision, replayed: false, events, leases }
+    }
+
+    fn dispatch(&mut self, step: &mut Step, operation: &Operation, client: &str) -> Result<Reply, Rejection> {
+        match operation {
+            Operation::InitCluster(init) => self.init_cluster(init),
+            Operation::Register(register) => self.register(step, register, client),
+            Operation::BatchRegister(batch) => self.batch_register(step, batch, client),
+            Operation::Deregister(deregister) => self.deregister(step, deregister),
+            Operation::SetState(set) => self.set_state(step, set),
+            Operation::Drain(drain) => self.drain(step, drain),
+            Operation::SetOverride(set) => self.set_override(step, set),
+            Operation::ClearOverride(clear) => Ok(self.clear_override(step, clear)),
+            Operation::TickOverrides(tick) => Ok(self.tick_overrides(tick)),
+            Operation::EndOverrides(end) => Ok(self.end_overrides(step, end)),
+            Operation::Protect(protect) => Ok(self.protect(step, protect)),
+            Operation::Unprotect(unprotect) => Ok(self.unprotect(step, unprotect)),
+            Operation::EndProtection(end) => Ok(self.end_protection(step, end)),
+            Operation::GuardTick(tick) => Ok(self.guard_tick(step, tick)),
+            Operation::Expire(expire) => Ok(self.expire(step, expire)),
+            Operation::AddMember(add) => self.add_member(add),
+            Operation::RemoveMembers(remove) => self.remove_members(remove),
+            Operation::UpdateSettings(update) => self.update_settings(update),
+        }
+    }
+
+    fn refused(&self, reason: Reason) -> Applied {
         Applied {
-            reply: Reply::Rejected(Reason::NotInitialized.into()),
+            reply: Reply::Rejected(reason.into()),
             revision: self.revision,
             replayed: false,
             events: None,
             leases: Vec::new(),
         }
-    }
-
-    /// The lease that a registration would renew without changing anything, so that the leader need not
-    /// put it into the log (P/R2, API/R2): the owner is the same, a client given equals the recorded
-    /// one, the content is equal, no guard holds the instance, and the request id is neither a
-    /// repetition nor to be refused. The leader adds what only it knows: a quorum round, and that neither
-    /// lease nor instance is in a proposal that is not applied yet.
-    pub fn would_renew(&self, registration: &Registration, request: Option<&RequestKey>) -> Option<LeaseId> {
-        let _ = (registration, request);
-        None
     }
 }

@@ -393,14 +393,12 @@ pub struct ServiceName {
 /// The guard takes hold of leases (P/L6).
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Protect {
-    /// The services whose guard takes hold.
-    #[prost(message, repeated, tag = "1")]
-    pub services: Vec<ServiceName>,
-    /// How long the guard holds, in milliseconds of leader time.
-    #[prost(uint64, tag = "2")]
+    /// How long the guard holds the services of these leases, in milliseconds of leader time. Services
+    /// that it holds already keep the time that they have left.
+    #[prost(uint64, tag = "1")]
     pub hold_ms: u64,
-    /// The leases.
-    #[prost(message, repeated, tag = "3")]
+    /// The leases; at most 256. Each is kept whole, whatever services it touches.
+    #[prost(message, repeated, tag = "2")]
     pub leases: Vec<LeaseVersion>,
 }
 

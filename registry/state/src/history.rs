@@ -83,6 +83,16 @@ impl History {
         }))
     }
 
+    /// The newest revision.
+    pub(crate) fn newest(&self) -> Option<Revision> {
+        self.revisions.back().map(|newest| newest.revision)
+    }
+
+    /// A revision by its position, the oldest having 0.
+    pub(crate) fn get(&self, position: usize) -> Option<&Arc<RevisionEvents>> {
+        self.revisions.get(position)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<RevisionEvents>> {
         self.revisions.iter()
     }

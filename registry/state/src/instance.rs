@@ -43,6 +43,16 @@ pub struct Content {
     pub ports: Box<[(SmolStr, u16)]>,
 }
 
+impl Content {
+    /// Bytes of the owner's own data, with the instance id; ports count 2 bytes beside their names.
+    pub(crate) fn user_data_bytes(&self, instance_id: &str) -> u64 {
+        let metadata: usize = self.metadata.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let tags: usize = self.tags.iter().map(|tag| tag.len()).sum();
+        let ports: usize = self.ports.iter().map(|(name, _)| name.len() + 2).sum();
+        (instance_id.len() + self.host.len() + self.zone.len() + metadata + tags + ports) as u64
+    }
+}
+
 /// Says that the mass-expiry guard keeps an instance although its lease has run out (P/L6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -100,11 +110,7 @@ impl InstanceRecord {
 
     /// Bytes of the owner's own data, as counted by the quota of user data.
     pub fn user_data_bytes(&self) -> u64 {
-        let content = &self.content;
-        let metadata: usize = content.metadata.iter().map(|(k, v)| k.len() + v.len()).sum();
-        let tags: usize = content.tags.iter().map(|t| t.len()).sum();
-        let ports: usize = content.ports.iter().map(|(n, _)| n.len() + 2).sum();
-        (self.instance_id.len() + content.host.len() + content.zone.len() + metadata + tags + ports) as u64
+        self.content.user_data_bytes(&self.instance_id)
     }
 
     /// True if a reader sees no difference between the two, revisions aside.

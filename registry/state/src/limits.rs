@@ -113,9 +113,9 @@ pub const BOOKMARK_INTERVAL_MS_DEFAULT: u64 = 10_000;
 /// Most violations named in one rejection: error details stay below 1 KiB.
 pub const VIOLATIONS_MAX: usize = 16;
 
-/// Size at which a snapshot record is full, in bytes. A record may exceed it by its last item, which is
-/// one instance or one event of two instances (< 60 KiB).
-pub const SNAPSHOT_RECORD_BYTES: usize = 32 * 1024;
+/// Largest snapshot record, in bytes: holds the largest item, an event with two instances of at most
+/// 26 KiB each.
+pub const SNAPSHOT_RECORD_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(LEASE_INSTANCES_MAX as usize <= INSTANCES_PER_ENTRY_MAX);
 const _: () = assert!(BATCH_MAX <= LEASE_INSTANCES_MAX as usize);

@@ -1,6 +1,13 @@
 //! Snapshots: the state as a sequence of records of bytes, and back. Framing, compression, checksums and
 //! files are the caller's.
 
+mod decode;
+mod encode;
+mod records;
+mod wire;
+
+pub use decode::StateDecoder;
+
 use crate::state::State;
 
 /// Newest format of snapshot records that this program reads, and the one that it writes.
@@ -41,33 +48,10 @@ pub enum SnapshotError {
 }
 
 impl State {
-    /// The state as records, in an order that is the same for equal states. Each is at most
-    /// `SNAPSHOT_RECORD_BYTES` and one item long. Lazy: holds one record at a time.
-    pub fn records(&self) -> impl Iterator<Item = Vec<u8>> + use<> {
-        std::iter::empty()
-    }
-}
-
-/// Builds a state from its records.
-#[derive(Debug, Default)]
-pub struct StateDecoder {
-    state: State,
-}
-
-impl StateDecoder {
-    /// Waits for the first record.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes the next record.
-    pub fn push(&mut self, record: &[u8]) -> Result<(), SnapshotError> {
-        let _ = record;
-        Ok(())
-    }
-
-    /// The state, if all its records were there and it has the hash that it had.
-    pub fn finish(self) -> Result<State, SnapshotError> {
-        Ok(self.state)
+    /// The state as records, in an order and with bytes that are the same for equal states. Each is at
+    /// most [`SNAPSHOT_RECORD_BYTES`](crate::limits::SNAPSHOT_RECORD_BYTES) long. Lazy: works on a frozen
+    /// copy and holds about one record at a time.
+    pub fn records(&self) -> impl Iterator<Item = Vec<u8>> + Send + use<> {
+        records::Records::new(self.clone())
     }
 }

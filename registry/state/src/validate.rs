@@ -1,6 +1,9 @@
 //! The rules for single fields, shared by the server, which names every bad field at once (API/G2), and by
 //! `apply`, which trusts nobody (P/R1). Field paths are those of `proto/registry/v1`.
 
+pub mod fields;
+mod operation;
+
 use crate::limits::VIOLATIONS_MAX;
 
 /// A field that breaks a rule.
@@ -16,7 +19,6 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub struct Violations {
     list: Vec<Violation>,
-    prefix: String,
 }
 
 impl Violations {
@@ -25,16 +27,22 @@ impl Violations {
         Self::default()
     }
 
-    /// Puts `prefix` before the paths that follow, as in `registrations[3].`; empty = nothing.
-    pub fn within(&mut self, prefix: String) {
-        self.prefix = prefix;
-    }
-
     /// Records a violation unless `holds`. The description is made only then.
     pub fn require(&mut self, holds: bool, field: &str, description: impl FnOnce() -> String) {
         if !holds && self.list.len() < VIOLATIONS_MAX {
-            self.list
-                .push(Violation { field: format!("{}{field}", self.prefix), description: description() });
+            self.list.push(Violation { field: field.to_owned(), description: description() });
+        }
+    }
+
+    /// Takes over what was found in a part whose path is `prefix`.
+    pub fn adopt(&mut self, part: Violations, prefix: impl FnOnce() -> String) {
+        if part.list.is_empty() {
+            return;
+        }
+        let prefix = prefix();
+        for violation in part.list {
+            let field = format!("{prefix}{}", violation.field);
+            self.require(false, &field, || violation.description);
         }
     }
 

@@ -78,7 +78,12 @@ pub(crate) struct InstanceOrLease {
     pub(crate) service: Option<String>,
 
     /// Host of the instance
-    #[arg(long, requires = "port", conflicts_with_all = ["id", "lease"], required_unless_present_any = ["id", "lease"])]
+    #[arg(
+        long,
+        requires = "port",
+        conflicts_with_all = ["id", "lease"],
+        required_unless_present_any = ["id", "lease"]
+    )]
     pub(crate) host: Option<String>,
 
     /// Port of the instance

@@ -1,5 +1,6 @@
 //! `completion`
 
+use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::args::Cli;
@@ -17,9 +18,10 @@ pub(crate) fn completion(shell: Shell, program_name: &'static str, screen: &Scre
 fn script(shell: Shell, program_name: &'static str) -> Vec<u8> {
     let mut names = program_name.split_whitespace().rev();
     let innermost = names.next().unwrap_or("registryctl");
-    let mut command = Cli::described_as(innermost).name(innermost);
+    // Completion is for whole lines, which begin with the name of the program.
+    let mut command = Cli::command().name(innermost).no_binary_name(false);
     for outer in names {
-        command = clap::Command::new(outer).subcommand(command.no_binary_name(false));
+        command = clap::Command::new(outer).subcommand(command);
     }
     let name = command.get_name().to_owned();
     let mut script = Vec::new();

@@ -78,10 +78,11 @@ async fn first_answer(
     global: &Global,
     screen: &Screen,
 ) -> Result<(), Error> {
-    let _progress = screen.progress(format!("registering {name}"));
+    let progress = screen.progress(format!("registering {name}"));
     let mut status = registration.watch_status();
     let answered = status.wait_for(|status| !matches!(status, RegistrationStatus::Registering));
     let answer = timeout(global.timeout, answered).await.map(|status| status.map(|status| status.clone()));
+    drop(progress);
     match answer {
         Ok(Ok(RegistrationStatus::Replaced(error) | RegistrationStatus::Failed(error))) => {
             Err(Error::of_call(format!("register {name}"), &error))
@@ -101,17 +102,31 @@ async fn first_answer(
 
 /// Deregisters, at most for `--timeout`. A failure is told, but changes nothing: the lease runs out.
 async fn deregister(registration: Registration, name: &str, global: &Global, screen: &Screen) {
-    let _progress = screen.progress(format!("deregistering {name}"));
-    match timeout(global.timeout, registration.deregister()).await {
+    let progress = screen.progress(format!("deregistering {name}"));
+    let answer = timeout(global.timeout, registration.deregister()).await;
+    drop(progress);
+    match answer {
         Ok(Ok(())) => screen.remark(&format!("deregistered {name}")),
         Ok(Err(error)) => {
             screen.warn(&format!(
-                "{}; its lease runs out",
+                "{}; it stays until its lease runs out",
                 Error::of_call(format!("deregister {name}"), &error)
             ));
         }
-        Err(_) => screen.warn(&format!("no answer to the deregistration of {name}; its lease runs out")),
+        Err(_) => screen
+            .warn(&format!("no answer to the deregistration of {name}; it stays until its lease runs out")),
     }
+}
+
+/// How far the program has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It does not accept connections yet.
+    Starting,
+    /// It does, and the registry is being told: perhaps it knows already.
+    Accepting,
+    /// The registry has taken it as UP.
+    Up,
 }
 
 /// The program under way.
@@ -136,16 +151,21 @@ impl Supervisor<'_> {
                 screen.warn(&format!("{error}; the program goes on unregistered"));
             }
         });
-        let mut up = false;
+        let mut phase = Phase::Starting;
         let ended = loop {
             tokio::select! {
                 ended = self.child.ended() => break ended,
-                signal = signals.next() => break self.stop(registration, signals, signal, up).await,
-                accepts = report_up(registration, self.address, self.args.start_timeout), if !up => {
+                signal = signals.next() => break self.stop(registration, signals, signal, phase).await,
+                accepts = accepts_within(self.args.start_timeout, self.address),
+                    if phase == Phase::Starting =>
+                {
                     if !accepts {
                         break self.give_up(signals).await;
                     }
-                    up = true;
+                    phase = Phase::Accepting;
+                }
+                () = report_up(registration), if phase == Phase::Accepting => {
+                    phase = Phase::Up;
                     screen.remark(&format!("{name} is UP"));
                 }
             }
@@ -160,9 +180,9 @@ impl Supervisor<'_> {
         registration: &Registration,
         signals: &mut Signals,
         signal: Signal,
-        up: bool,
+        phase: Phase,
     ) -> Result<Exit, Error> {
-        if up && !self.args.drain_timeout.is_zero() {
+        if phase != Phase::Starting && !self.args.drain_timeout.is_zero() {
             self.screen.remark(&format!("draining {}", self.name));
             tokio::select! {
                 () = drain(registration, self.args.drain_timeout, self.name, self.screen) => {}
@@ -202,18 +222,22 @@ impl Supervisor<'_> {
     }
 }
 
-/// Waits until the program accepts connections, then reports UP until the registry takes it. False if the
-/// program does not accept any within `limit`.
-async fn report_up(registration: &Registration, address: &str, limit: Option<Duration>) -> bool {
+/// True once the program accepts connections, false if it does not within `limit`.
+async fn accepts_within(limit: Option<Duration>, address: &str) -> bool {
     match limit {
-        Some(limit) if timeout(limit, ready::accepting(address)).await.is_err() => return false,
-        Some(_) => {}
-        None => ready::accepting(address).await,
+        Some(limit) => timeout(limit, ready::accepting(address)).await.is_ok(),
+        None => {
+            ready::accepting(address).await;
+            true
+        }
     }
+}
+
+/// Reports UP until the registry takes it.
+async fn report_up(registration: &Registration) {
     while registration.set_state(InstanceState::Up).await.is_err() {
         sleep(BETWEEN_REPORTS).await;
     }
-    true
 }
 
 /// Drains, and tells if not everybody could be reached.

@@ -1,7 +1,8 @@
 //! `watch`: one endless list of changes, whatever happens to the nodes that tell them.
 
-use registry_client::WatchEvent;
-use registry_client::{CallOptions, Client};
+use std::time::Duration;
+
+use registry_client::{CallOptions, Client, WatchEvent};
 use registry_proto::v1::{self, Position};
 
 use crate::args::instance::proto_duration;
@@ -83,36 +84,23 @@ async fn position(start: Start, client: &Client) -> Result<Position, Error> {
 
 /// The messages of one uninterrupted stream that would have told the event.
 fn messages(event: WatchEvent) -> Vec<v1::WatchResponse> {
-    let at = |kind: v1::WatchKind, position: Position| v1::WatchResponse {
-        header: Some(v1::ResponseHeader {
-            epoch: position.epoch,
-            revision: position.revision,
-            ..Default::default()
-        }),
-        kind: kind.into(),
-        revision: position.revision,
-        ..Default::default()
-    };
     let plain = |kind: v1::WatchKind| v1::WatchResponse { kind: kind.into(), ..Default::default() };
     match event {
-        WatchEvent::Snapshot { instances, position } => {
-            let synced = at(v1::WatchKind::Synced, position);
+        WatchEvent::Snapshot { instances, position, staleness } => {
+            let synced = placed(v1::WatchKind::Synced, position, staleness);
             let part = v1::WatchResponse { instances, ..plain(v1::WatchKind::Snapshot) };
             if part.instances.is_empty() { vec![synced] } else { vec![part, synced] }
         }
-        WatchEvent::Resumed { position } => vec![at(v1::WatchKind::Synced, position)],
+        WatchEvent::Resumed { position, staleness } => {
+            vec![placed(v1::WatchKind::Synced, position, staleness)]
+        }
         WatchEvent::Changes { changes, position } => vec![v1::WatchResponse {
+            revision: position.revision,
             changes: vec![changes],
-            header: None,
-            ..at(v1::WatchKind::Changes, position)
+            ..plain(v1::WatchKind::Changes)
         }],
         WatchEvent::Bookmark { position, staleness } => {
-            let mut message = at(v1::WatchKind::Bookmark, position);
-            if let Some(header) = &mut message.header {
-                header.staleness = staleness.map(proto_duration);
-                header.staleness_unknown = staleness.is_none();
-            }
-            vec![message]
+            vec![placed(v1::WatchKind::Bookmark, position, staleness)]
         }
         WatchEvent::Compacted { oldest_revision } => {
             vec![v1::WatchResponse { oldest_revision, ..plain(v1::WatchKind::Compacted) }]
@@ -120,5 +108,22 @@ fn messages(event: WatchEvent) -> Vec<v1::WatchResponse> {
         WatchEvent::EpochChanged => vec![plain(v1::WatchKind::EpochChanged)],
         // Connections are no part of what is watched.
         _ => Vec::new(),
+    }
+}
+
+/// A message that tells where the view stands and how old the data is; no age = not known.
+fn placed(kind: v1::WatchKind, position: Position, staleness: Option<Duration>) -> v1::WatchResponse {
+    let header = v1::ResponseHeader {
+        epoch: position.epoch,
+        revision: position.revision,
+        staleness: staleness.map(proto_duration),
+        staleness_unknown: staleness.is_none(),
+        ..Default::default()
+    };
+    v1::WatchResponse {
+        header: Some(header),
+        kind: kind.into(),
+        revision: position.revision,
+        ..Default::default()
     }
 }

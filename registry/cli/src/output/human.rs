@@ -9,20 +9,26 @@ use super::style::Tone;
 /// How exact a time is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Round {
-    /// In the largest unit, whole: "3 s", "2 min".
+    /// Whole units that have passed: "3 s", "2 min".
     Coarse,
-    /// Exact below ten seconds: "250 ms", "1.2 s".
+    /// To the nearest, exact below ten seconds: "250 ms", "1.2 s".
     Fine,
 }
 
 /// A time in words: "3 s", "2 min", "5 h", "12 d".
 pub(crate) fn duration(time: Duration, round: Round) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0 if round == Round::Fine => format!("{} ms", time.as_millis()),
-        1..10 if round == Round::Fine && time.subsec_millis() >= 100 => {
-            format!("{seconds}.{} s", time.subsec_millis() / 100)
+    let ms = time.as_millis();
+    let tenths = (ms + 50) / 100;
+    match (round, ms) {
+        (Round::Fine, 0..1_000) => return format!("{ms} ms"),
+        (Round::Fine, _) if tenths < 100 && !tenths.is_multiple_of(10) => {
+            return format!("{}.{} s", tenths / 10, tenths % 10);
         }
+        _ => {}
+    }
+    // An age has fully passed; anything else is shown as the nearest second.
+    let seconds = if round == Round::Fine { (ms + 500) / 1_000 } else { ms / 1_000 };
+    match seconds {
         0..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
         7_200..172_800 => format!("{} h", seconds / 3_600),
@@ -152,10 +158,11 @@ mod tests {
         let cases = [
             (0, "0 ms", "0 s"),
             (250, "250 ms", "0 s"),
-            (1_250, "1.2 s", "1 s"),
+            (1_250, "1.3 s", "1 s"),
             (3_000, "3 s", "3 s"),
-            (12_900, "12 s", "12 s"),
-            (119_999, "119 s", "119 s"),
+            (9_960, "10 s", "9 s"),
+            (14_998, "15 s", "14 s"),
+            (119_499, "119 s", "119 s"),
             (120_000, "2 min", "2 min"),
             (7_199_000, "119 min", "119 min"),
             (7_200_000, "2 h", "2 h"),

@@ -1,5 +1,7 @@
 //! Messages of a watch, one or a few lines each.
 
+use std::time::Duration;
+
 use registry_proto::v1;
 
 use super::human::{self, Round};
@@ -48,12 +50,12 @@ fn lines(answer: &v1::WatchResponse, rendering: Rendering, wide: bool) -> String
         v1::WatchKind::Snapshot => {
             answer.instances.iter().map(|instance| present(instance, rendering, wide)).collect()
         }
-        v1::WatchKind::Synced => remark("SYNCED", format!("up to revision {revision}{}", age(answer))),
+        v1::WatchKind::Synced => remark("SYNCED", format!("up to revision {revision}{}", age(answer, wide))),
         v1::WatchKind::Changes => {
             events(answer).map(|(revision, event)| changed(revision, event, rendering, wide)).collect()
         }
         v1::WatchKind::Bookmark if wide => {
-            remark("BOOKMARK", format!("nothing new up to revision {revision}{}", age(answer)))
+            remark("BOOKMARK", format!("nothing new up to revision {revision}{}", age(answer, wide)))
         }
         v1::WatchKind::Bookmark => String::new(),
         v1::WatchKind::Compacted => {
@@ -73,15 +75,20 @@ fn lines(answer: &v1::WatchResponse, rendering: Rendering, wide: bool) -> String
     }
 }
 
-/// The age of the data behind a message.
-fn age(answer: &v1::WatchResponse) -> String {
-    let header = answer.header.as_ref();
-    match header.and_then(|header| header.staleness.as_ref().map(|age| (header.staleness_unknown, age))) {
-        None => String::new(),
-        Some((false, age)) => format!(", at most {} old", human::proto_duration(age, Round::Fine)),
-        Some((true, age)) => {
-            format!(", no leader heard for at least {}", human::proto_duration(age, Round::Fine))
+/// Nodes refresh what they know of its age once a second: below this nothing is out of order.
+const NORMAL_AGE: Duration = Duration::from_secs(2);
+
+/// The age of the data behind a message, where it is worth a word.
+fn age(answer: &v1::WatchResponse, wide: bool) -> String {
+    let Some(header) = &answer.header else { return String::new() };
+    let age = header.staleness.as_ref().map(human::std_duration);
+    match (header.staleness_unknown, age) {
+        (false, Some(age)) if wide || age >= NORMAL_AGE => {
+            format!(", at most {} old", human::duration(age, Round::Fine))
         }
+        (true, Some(age)) => format!(", no leader heard for {} or more", human::duration(age, Round::Fine)),
+        (true, None) => ", of unknown age".to_owned(),
+        (false, _) => String::new(),
     }
 }
 

@@ -148,7 +148,7 @@ impl Checker {
 }
 
 /// Milliseconds of a duration; nothing if it is negative, malformed or not whole.
-pub(crate) fn duration_ms(duration: Duration) -> Option<u64> {
+pub fn duration_ms(duration: Duration) -> Option<u64> {
     let seconds = u64::try_from(duration.seconds).ok()?;
     let nanos = u64::try_from(duration.nanos).ok()?;
     if nanos >= 1_000_000_000 || !nanos.is_multiple_of(1_000_000) {

@@ -38,13 +38,15 @@ impl Child {
         Ok(Self { process, group })
     }
 
-    /// Waits for its end. Cancel-safe.
+    /// Waits for its end. What it leaves behind in its group is killed: nobody would answer for it.
+    /// Cancel-safe.
     pub(crate) async fn ended(&mut self) -> Result<Exit, Error> {
         let status = self
             .process
             .wait()
             .await
             .map_err(|error| Error::new(Exit::Failure, "wait for the program", error.to_string(), ""))?;
+        self.signal(Signal::KILL);
         self.group = None;
         Ok(Exit::Child(exit_code(status)))
     }
@@ -52,7 +54,7 @@ impl Child {
     /// Sends a signal to the program and whatever it started in its group. Nothing once it has ended.
     pub(crate) fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
-            // It may just have ended; then there is nobody to signal.
+            // All of it may have ended; then there is nobody to signal.
             let _ = kill_process_group(group, signal);
         }
     }

@@ -63,6 +63,9 @@ impl Words for v1::ClusterStatusResponse {
 
     fn quorum_words(&self, rendering: Rendering) -> String {
         let quorum = self.quorum.unwrap_or_default();
+        if quorum.voters == 0 {
+            return "none yet".to_owned();
+        }
         let word = if quorum.available {
             rendering.style.tone(Tone::Good, "available")
         } else {
@@ -100,10 +103,13 @@ impl Words for v1::ClusterStatusResponse {
             v1::StatusSource::Leader => "the leader's view",
             v1::StatusSource::Node | v1::StatusSource::Unspecified => "its own view",
         };
+        let role = match human::role(header.role).0 {
+            "-" => String::new(),
+            role => format!(" ({role})"),
+        };
         format!(
-            "{} ({}), {view}; {} open there",
+            "{}{role}, {view}; {} open there",
             or_dash(&header.node_id),
-            human::role(header.role).0,
             count(self.watch_count, "watch", "watches")
         )
     }
@@ -132,7 +138,10 @@ impl View for Members {
     fn remarks(&self, _: Rendering) -> Vec<String> {
         match v1::StatusSource::try_from(self.0.source) {
             Ok(v1::StatusSource::Leader) => Vec::new(),
-            _ => vec![format!("as {} sees it", self.0.source_words())],
+            _ => {
+                let node = self.0.header.as_ref().map_or("", |header| header.node_id.as_str());
+                vec![format!("as {} alone sees it", or_dash(node))]
+            }
         }
     }
 }

@@ -1,0 +1,10 @@
+//! The program as it is started, against a registry that lives in the test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod commands;
+mod keep;
+mod mock;
+mod program;
+mod run;
+mod watch;

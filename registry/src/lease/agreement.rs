@@ -1,0 +1,98 @@
+//! What leases need of Raft.
+
+use std::sync::Arc;
+
+use registry_state::command::LeaseVersion;
+use registry_state::{Command, Expire, Operation, Reply};
+use tokio::time::Instant;
+
+use super::table::Overdue;
+use crate::environment::Clock;
+use crate::error::Error;
+use crate::raft::{Consensus, Leadership, ProposeError, Published};
+use crate::read_index::{Confirmed, ReadIndexer};
+
+/// Agreement with the other nodes, as leases use it. The tests have one without a network.
+#[tonic::async_trait]
+pub trait Agreement: Send + Sync + 'static {
+    /// The reign of this node, while it believes to lead.
+    fn leadership(&self) -> Option<Leadership>;
+
+    /// The newest state.
+    fn published(&self) -> Arc<Published>;
+
+    /// Confirms by a quorum round begun after this call that this node leads.
+    ///
+    /// # Errors
+    /// `NotLeader` or `NoQuorum`.
+    async fn confirm(&self, deadline: Instant) -> Result<Confirmed, Error>;
+
+    /// Proposes once, as `leadership` only, that these leases end (P/L4).
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    async fn expire(
+        &self,
+        leadership: Leadership,
+        leases: &[Overdue],
+        deadline: Instant,
+    ) -> Result<Expired, ProposeError>;
+}
+
+/// What an `Expire` did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Leases that ended.
+    pub leases: u32,
+    /// Instances removed.
+    pub instances: u32,
+}
+
+/// Agreement by Raft, with the quorum rounds that linearizable reads share.
+#[derive(Debug, Clone)]
+pub struct RaftAgreement {
+    /// Raft.
+    pub consensus: Consensus,
+    /// The shared rounds.
+    pub rounds: ReadIndexer,
+    /// For the label of proposals.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[tonic::async_trait]
+impl Agreement for RaftAgreement {
+    fn leadership(&self) -> Option<Leadership> {
+        self.consensus.leadership()
+    }
+
+    fn published(&self) -> Arc<Published> {
+        self.consensus.published()
+    }
+
+    async fn confirm(&self, deadline: Instant) -> Result<Confirmed, Error> {
+        self.rounds.confirm(deadline).await
+    }
+
+    async fn expire(
+        &self,
+        leadership: Leadership,
+        leases: &[Overdue],
+        deadline: Instant,
+    ) -> Result<Expired, ProposeError> {
+        let leases = leases.iter().map(|lease| LeaseVersion {
+            lease_id: lease.id,
+            version: lease.version,
+            silent_for_ms: 0,
+        });
+        let command = Command {
+            proposed_at_unix_ms: self.clock.unix_ms(),
+            request: None,
+            operation: Operation::Expire(Expire { leases: leases.collect() }),
+        };
+        let outcome = self.consensus.propose_as(leadership, &command, deadline).await?;
+        Ok(match outcome.applied.reply {
+            Reply::Expired { leases, instances, .. } => Expired { leases, instances },
+            _ => Expired::default(),
+        })
+    }
+}

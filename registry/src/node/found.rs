@@ -1,0 +1,138 @@
+//! Carries out the founding that `founding.rs` decides (P/N3).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use registry_proto::internal::PrepareRequest;
+use tokio::time::timeout;
+
+use super::hello::Introductions;
+use crate::config::ValidConfig;
+use crate::environment::Environment;
+use crate::exit::Fatal;
+use crate::founding::{Answer, Own, Step, decide};
+use crate::identity::MemberId;
+use crate::raft::Member;
+use crate::standing::{Stage, Standing};
+
+/// Between two rounds of asking: people who start the nodes one after another see no delay.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How a node without a log gets to take part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It founds: all places are taken, and Raft is to be initialised with these voters.
+    Found(BTreeMap<u64, Member>),
+    /// The founder has called.
+    Follow,
+    /// It was put into quarantine.
+    Never,
+}
+
+/// Waits until this node may take part in a cluster. Its log and vote are empty.
+pub(super) async fn found(
+    config: &ValidConfig,
+    environment: &Environment,
+    standing: &Standing,
+    introductions: &Introductions,
+) -> Result<Way, Fatal> {
+    loop {
+        match standing.stage() {
+            Stage::Waiting { .. } => {}
+            Stage::Called | Stage::Running => return Ok(Way::Follow),
+            Stage::Quarantined(_) => return Ok(Way::Never),
+        }
+        let hellos = introductions.others.iter().map(|(node, client)| async move {
+            let answer = introductions.hello(client).await;
+            let answer = answer
+                .map_or(Answer::Silent, |answer| Answer::of(&answer, &node.node_id, &config.nodes_digest));
+            (node.node_id.clone(), answer)
+        });
+        let answers: BTreeMap<String, Answer> = join_all(hellos).await.into_iter().collect();
+        let own = Own {
+            node_id: config.node.node_id.clone(),
+            cluster_id: standing.member().map(|member| member.cluster_id),
+        };
+        match decide(&own, &answers) {
+            Step::Wait(what) => standing.wait_for(&what, false),
+            Step::StandAside { node_id, cluster_id } => {
+                standing.wait_for(&stand_aside(config, &node_id, &cluster_id), true);
+            }
+            Step::DiskLost { node_id } => {
+                standing.quarantine(true, format!(
+                    "the log in {} is empty, but {node_id} takes part in the cluster that this node founded: \
+                     the disk was lost. This release cannot admit the node again",
+                    config.data_dir.display()
+                ));
+                return Ok(Way::Never);
+            }
+            Step::Offer { cluster_id } => {
+                let cluster_id = cluster_id.unwrap_or_else(|| environment.random.uuid());
+                match offer_all(config, &cluster_id, standing, introductions, &answers).await {
+                    Ok(voters) => {
+                        // Durable before Raft starts: after a crash the same cluster is founded on.
+                        let raft_id = rank(config, &config.node.node_id);
+                        standing.prepare(MemberId { cluster_id, raft_id })?;
+                        return Ok(Way::Found(voters));
+                    }
+                    Err(why) => standing.wait_for(&why, false),
+                }
+            }
+        }
+        let mut stage = standing.watch_stage();
+        // Over early if the founder calls.
+        let _ = timeout(PAUSE, stage.wait_for(|stage| !matches!(stage, Stage::Waiting { .. }))).await;
+    }
+}
+
+fn stand_aside(config: &ValidConfig, node_id: &str, cluster_id: &str) -> String {
+    format!(
+        "{node_id} is in cluster {cluster_id} already, and the data folder {} is empty: this node stays out. \
+         If it was a member, put its data back; this release cannot admit a new node",
+        config.data_dir.display()
+    )
+}
+
+/// Rank in the list of names, from 1: the Raft id of a founding member.
+fn rank(config: &ValidConfig, node_id: &str) -> u64 {
+    config.nodes.iter().take_while(|node| node.node_id != node_id).count() as u64 + 1
+}
+
+async fn offer_all(
+    config: &ValidConfig,
+    cluster_id: &str,
+    standing: &Standing,
+    introductions: &Introductions,
+    answers: &BTreeMap<String, Answer>,
+) -> Result<BTreeMap<u64, Member>, String> {
+    tracing::info!(cluster_id, "founding the cluster: offering places");
+    let disk_of = |node_id: &str| match answers.get(node_id) {
+        Some(Answer::Empty { disk_id, .. } | Answer::Adopted { disk_id, .. }) => disk_id.clone(),
+        _ => standing.identity().disk_id,
+    };
+    let offers = introductions.others.iter().map(|(node, client)| {
+        let offer = PrepareRequest {
+            header: None,
+            cluster_id: cluster_id.to_owned(),
+            nodes_digest: config.nodes_digest.to_vec().into(),
+            raft_id: rank(config, &node.node_id),
+            disk_id: disk_of(&node.node_id),
+        };
+        async move {
+            let taken = introductions.offer(client, offer).await;
+            taken.map_err(|why| format!("{} does not take its place: {why}", node.node_id))
+        }
+    });
+    join_all(offers).await.into_iter().collect::<Result<Vec<()>, String>>()?;
+    let voters = config.nodes.iter().map(|node| {
+        let member = Member {
+            name: node.node_id.clone(),
+            peer_endpoint: node.peer_endpoint(),
+            client_endpoint: node.client_endpoint(),
+            disk_id: disk_of(&node.node_id),
+        };
+        (rank(config, &node.node_id), member)
+    });
+    Ok(voters.collect())
+}

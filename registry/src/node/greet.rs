@@ -1,0 +1,101 @@
+//! Says hello to the other listed nodes while Raft runs: tells them that this process is a new one, and
+//! finds differences that Raft would only show as silence (P/N2).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use registry_proto::internal::HelloResponse;
+use tokio::time::sleep;
+
+use super::hello::Introductions;
+use crate::config::ValidConfig;
+use crate::exit::Fatal;
+use crate::metrics::Metrics;
+use crate::server::peer::identity::{compatibility, same_timings};
+
+/// Until every node has answered once.
+const SEARCH_PAUSE: Duration = Duration::from_secs(1);
+/// After that: a peer may be restarted with other timings.
+const REPEAT_PAUSE: Duration = Duration::from_secs(30);
+
+/// Goes on for ever, unless the folder turns out to be of another cluster.
+pub(super) async fn greet(
+    config: &ValidConfig,
+    introductions: &Introductions,
+    cluster_id: &str,
+    metrics: &Metrics,
+) -> Fatal {
+    let own = compatibility(&config.raft);
+    let mut warned: BTreeMap<String, String> = BTreeMap::new();
+    loop {
+        let hellos = introductions.others.iter().map(|(node, client)| async move {
+            Some((node.node_id.clone(), introductions.hello(client).await?))
+        });
+        let answers: Vec<(String, HelloResponse)> = join_all(hellos).await.into_iter().flatten().collect();
+
+        let mut differing = 0;
+        for (node_id, answer) in &answers {
+            let other = answer.compatibility.clone().unwrap_or_default();
+            let complaint = if same_timings(&own, &other) {
+                String::new()
+            } else {
+                differing += 1;
+                "its Raft timings differ: give all nodes the same raft section".to_owned()
+            };
+            let known = warned.insert(node_id.clone(), complaint.clone()).unwrap_or_default();
+            if known != complaint && !complaint.is_empty() {
+                tracing::warn!(peer = node_id, "{complaint}");
+            }
+        }
+        metrics.timing_mismatch(differing);
+        if let Some(other) = foreign_cluster(cluster_id, &answers, config.nodes.len()) {
+            return Fatal::config(format!(
+                "the data folder {} belongs to cluster {cluster_id}, but the listed nodes form cluster {other}: \
+                 give the right --data-dir, or move the folder away",
+                config.data_dir.display()
+            ));
+        }
+        let is_complete = answers.len() == introductions.others.len();
+        sleep(if is_complete { REPEAT_PAUSE } else { SEARCH_PAUSE }).await;
+    }
+}
+
+/// Another cluster that a majority of the listed nodes belongs to. Less proves nothing: one foreign disk
+/// among the others must not end healthy nodes.
+fn foreign_cluster(own: &str, answers: &[(String, HelloResponse)], listed: usize) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, answer) in answers {
+        if let Some(identity) = answer.identity.as_ref().filter(|identity| !identity.cluster_id.is_empty()) {
+            *counts.entry(&identity.cluster_id).or_default() += 1;
+        }
+    }
+    let (cluster, count) =
+        counts.into_iter().filter(|(cluster, _)| *cluster != own).max_by_key(|(_, count)| *count)?;
+    (count > listed / 2).then(|| cluster.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_proto::internal::NodeIdentity;
+
+    use super::*;
+
+    fn answer(cluster: &str) -> (String, HelloResponse) {
+        let identity = NodeIdentity { cluster_id: cluster.into(), ..NodeIdentity::default() };
+        (String::new(), HelloResponse { identity: Some(identity), ..HelloResponse::default() })
+    }
+
+    #[test]
+    fn only_a_majority_of_one_other_cluster_makes_a_folder_foreign() {
+        let foreign = |list: &[&str]| {
+            foreign_cluster("own", &list.iter().map(|cluster| answer(cluster)).collect::<Vec<_>>(), 3)
+        };
+        assert_eq!(foreign(&["other", "other"]), Some("other".into()));
+        assert_eq!(foreign(&["other"]), None);
+        assert_eq!(foreign(&["other", "own"]), None);
+        assert_eq!(foreign(&["other", "third"]), None);
+        assert_eq!(foreign(&["other", ""]), None);
+        assert_eq!(foreign(&["own", "own"]), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Turns the metrics of openraft into [`RaftStatus`].
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+use openraft::{RaftMetrics, ServerState};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::codec;
+use super::consensus::RaftHandle;
+use super::contact::Contact;
+use super::status::{Failure, Follower, RaftStatus, Role};
+use super::types::TypeConfig as C;
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+
+/// Maps one reading of the metrics.
+pub(crate) struct Mapper {
+    pub(crate) raft: RaftHandle,
+    pub(crate) contact: Contact,
+    pub(crate) failure: Arc<OnceLock<Failure>>,
+    /// After such a silence a follower knows no leader any more (P/R5).
+    pub(crate) silence: Duration,
+}
+
+impl Mapper {
+    pub(crate) fn status(&self) -> RaftStatus {
+        // Cloned at once: a borrow of the metrics that is kept can stop Raft.
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        self.map(&metrics)
+    }
+
+    fn map(&self, metrics: &RaftMetrics<C>) -> RaftStatus {
+        let membership = &metrics.membership_config;
+        let committed = membership.log_id() == metrics.committed_membership_config.log_id();
+        let failed = self.failed(&metrics.running_state);
+        let vote = codec::vote_from_raft(&metrics.vote);
+        let position = |id: &Option<_>| id.as_ref().map(codec::position_from_raft);
+        RaftStatus {
+            raft_id: metrics.id,
+            role: if failed.is_some() { Role::Stopped } else { role(metrics.state) },
+            term: metrics.current_term,
+            vote,
+            leader: metrics.current_leader.filter(|leader| {
+                let heard = || self.contact.last_heard(vote.leadership);
+                *leader == metrics.id || heard().is_some_and(|at| at.elapsed() < self.silence)
+            }),
+            leader_contact: self.contact.last_heard(vote.leadership),
+            membership: Arc::new(codec::membership_from_raft(membership, committed)),
+            last_log_index: metrics.last_log_index,
+            committed: position(&metrics.local_committed),
+            applied: position(&metrics.last_applied),
+            snapshot: position(&metrics.snapshot),
+            purged: position(&metrics.purged),
+            last_quorum_acked: metrics.last_quorum_acked.as_ref().map(|at| at.0),
+            followers: Arc::new(followers(metrics)),
+            failed,
+        }
+    }
+
+    fn failed(&self, running: &Result<(), Fatal<C>>) -> Option<Failure> {
+        let fatal = running.as_ref().err()?;
+        if let Some(known) = self.failure.get() {
+            return Some(known.clone());
+        }
+        Some(match fatal {
+            Fatal::Stopped => Failure::Stopped,
+            Fatal::StorageError(error) => Failure::Storage(error.to_string()),
+            Fatal::Panicked => Failure::Panicked("see the panic message above".to_owned()),
+        })
+    }
+}
+
+fn role(state: ServerState) -> Role {
+    match state {
+        ServerState::Learner => Role::Learner,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Leader => Role::Leader,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}
+
+fn followers(metrics: &RaftMetrics<C>) -> BTreeMap<u64, Follower> {
+    let mut followers: BTreeMap<u64, Follower> = BTreeMap::new();
+    for (id, matched) in metrics.replication.iter().flatten() {
+        followers.entry(*id).or_default().matched = matched.as_ref().map(codec::position_from_raft);
+    }
+    for (id, acked) in metrics.heartbeat.iter().flatten() {
+        followers.entry(*id).or_default().last_contact = acked.as_ref().map(|at| at.0);
+    }
+    followers
+}
+
+/// Follows the metrics until Raft ends: keeps the status and the addresses of the peers up to date.
+pub(crate) async fn follow(
+    mapper: Arc<Mapper>,
+    status: watch::Sender<RaftStatus>,
+    peers: Peers,
+    metrics: Metrics,
+) {
+    let mut changes = mapper.raft.metrics();
+    loop {
+        let next = mapper.status();
+        let previous = status.borrow().clone();
+        if next.membership != previous.membership {
+            take_over_endpoints(&peers, &next);
+        }
+        note(&metrics, &previous, &next);
+        let ended = next.failed.is_some();
+        status.send_if_modified(|current| {
+            let changed = *current != next;
+            *current = next;
+            changed
+        });
+        if ended {
+            return;
+        }
+        // The silence of a leader is no change of the metrics: look again now and then.
+        if let Ok(Err(_)) = timeout(mapper.silence / 4, changes.changed()).await {
+            let reason = Failure::Panicked("Raft ended without a word".to_owned());
+            status.send_modify(|current| {
+                current.role = Role::Stopped;
+                current.failed.get_or_insert(reason);
+            });
+            return;
+        }
+    }
+}
+
+fn take_over_endpoints(peers: &Peers, status: &RaftStatus) {
+    let members = &status.membership.members;
+    for (id, member) in members {
+        peers.set_endpoint(*id, &member.peer_endpoint);
+    }
+    peers.retain(|id| members.contains_key(&id));
+}
+
+fn note(metrics: &Metrics, previous: &RaftStatus, next: &RaftStatus) {
+    if next.role == Role::Candidate && (previous.role != Role::Candidate || previous.term != next.term) {
+        metrics.election();
+    }
+    if previous.leader.is_some() && next.leader.is_none() {
+        metrics.heartbeat_timeout();
+    }
+    if previous.vote != next.vote && next.vote.committed {
+        let leadership = next.vote.leadership;
+        tracing::info!(leader = leadership.node, term = leadership.term, "a leader was elected");
+    }
+}

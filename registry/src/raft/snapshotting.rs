@@ -1,0 +1,103 @@
+//! Decides when a snapshot is made, and makes it.
+//!
+//! The file is written before Raft hears of it: a full disk is then a warning and another try, while a
+//! builder of Raft that fails would end the node.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use registry_wal::Wal;
+use tokio::time::{Instant, sleep};
+
+use super::consensus::RaftHandle;
+use super::options::RaftOptions;
+use super::state_machine::{Shared, StateMachine, blocking};
+
+/// How often it is looked whether a snapshot is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Wait after a failure: a full disk does not get empty sooner.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Least space kept for the log when the disk is full (P/W5).
+const MIN_RESERVE_BYTES: u64 = 64 << 20;
+
+/// Makes snapshots by size and by time.
+pub(crate) struct Snapshotting {
+    raft: RaftHandle,
+    shared: Shared,
+    wal: Wal,
+    min_bytes: u64,
+    max_age: Duration,
+    look_every: Duration,
+    last: Last,
+}
+
+/// What the last snapshot covered.
+struct Last {
+    at: Instant,
+    applied_bytes: u64,
+    applied_index: u64,
+}
+
+impl Snapshotting {
+    pub(crate) fn new(options: &RaftOptions, raft: RaftHandle, shared: Shared, wal: Wal) -> Self {
+        // What was applied again at the start counts: it is what the last snapshot does not cover.
+        let last = Last { at: Instant::now(), applied_bytes: 0, applied_index: snapshot_index(&shared) };
+        let (min_bytes, max_age) = (options.snapshot_min_bytes, options.snapshot_max_age);
+        let look_every = LOOK_EVERY.min(max_age);
+        Self { raft, shared, wal, min_bytes, max_age, look_every, last }
+    }
+
+    /// Runs until Raft ends.
+    pub(crate) async fn run(mut self) {
+        while self.raft.metrics().borrow_watched().running_state.is_ok() {
+            sleep(self.look_every).await;
+            if !self.is_due() {
+                continue;
+            }
+            if let Err(error) = self.make().await {
+                tracing::warn!(%error, "no snapshot was made; the next try is in 30 s");
+                sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let applied = self.shared.board.load().applied_index();
+        if applied <= self.last.applied_index {
+            return false;
+        }
+        let bytes = self.shared.applied_bytes.load(Ordering::Relaxed).saturating_sub(self.last.applied_bytes);
+        bytes >= self.min_bytes.max(self.shared.snapshots.current_bytes())
+            || self.last.at.elapsed() >= self.max_age
+    }
+
+    async fn make(&mut self) -> std::io::Result<()> {
+        let begun = Instant::now();
+        let applied_bytes = self.shared.applied_bytes.load(Ordering::Relaxed);
+        let frozen = self.raft.with_state_machine(|machine: &mut StateMachine| {
+            let frozen = machine.freeze();
+            Box::pin(async move { frozen })
+        });
+        let frozen = frozen.await.map_err(std::io::Error::other)?;
+        let applied_index = frozen.last_log_id.map_or(0, |id| id.index);
+        let snapshots = self.shared.snapshots.clone();
+        blocking(move || {
+            // Those before the current one: the log no longer counts on them.
+            snapshots.remove_older()?;
+            Ok(snapshots.prepare(&frozen)?)
+        })
+        .await?;
+        self.raft.trigger().snapshot().await.map_err(std::io::Error::other)?;
+        self.last = Last { at: Instant::now(), applied_bytes, applied_index };
+        let bytes = self.shared.snapshots.current_bytes();
+        self.wal.set_reserve_bytes(MIN_RESERVE_BYTES.max(2 * bytes))?;
+        let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(applied_index, bytes, took_ms, "wrote a snapshot");
+        Ok(())
+    }
+}
+
+fn snapshot_index(shared: &Shared) -> u64 {
+    shared.snapshots.current_index().unwrap_or(0)
+}

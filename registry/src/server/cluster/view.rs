@@ -1,0 +1,242 @@
+//! A view of the cluster, made from what one node knows.
+
+use std::time::Duration;
+
+use registry_proto::v1;
+use registry_state::State;
+use tokio::time::Instant;
+
+use crate::config::Node;
+use crate::raft::{RaftStatus, Role};
+use crate::server::{convert, header};
+
+#[cfg(test)]
+#[path = "view_test.rs"]
+mod tests;
+
+/// Entries behind the leader from which a member counts as lagging.
+const LAGGING_ENTRIES: u64 = 10_000;
+
+/// What one node sees.
+pub(super) struct Seen<'a> {
+    pub(super) raft: &'a RaftStatus,
+    pub(super) state: &'a State,
+    /// `election_timeout_max`.
+    pub(super) lease: Duration,
+    pub(super) now: Instant,
+    /// Why this node is out of Raft, if it is.
+    pub(super) quarantine: Option<&'a str>,
+}
+
+/// A member before anything is known about how it is.
+struct Listed {
+    raft_id: u64,
+    node_id: String,
+    client_endpoint: String,
+    peer_endpoint: String,
+}
+
+impl Seen<'_> {
+    /// The status without header and watches.
+    pub(super) fn status(&self) -> v1::ClusterStatusResponse {
+        let mut members: Vec<_> = self.listed().into_iter().map(|member| self.member(member)).collect();
+        members.sort_by(|one, other| (&one.node_id, one.raft_id).cmp(&(&other.node_id, other.raft_id)));
+        let quorum = self.quorum(&members);
+        let leads = self.raft.leadership().is_some() && quorum.available;
+        let source = if leads { v1::StatusSource::Leader } else { v1::StatusSource::Node };
+        let leader = self.raft.leader.and_then(|id| members.iter().find(|member| member.raft_id == id));
+        v1::ClusterStatusResponse {
+            header: None,
+            source: source as i32,
+            cluster_id: self.state.cluster_id().unwrap_or_default().to_owned(),
+            leader_id: leader.map(|leader| leader.node_id.clone()).unwrap_or_default(),
+            term: self.raft.term,
+            quorum: Some(quorum),
+            revision: self.state.revision(),
+            epoch: self.state.epoch(),
+            service_count: count(self.state.service_count()),
+            instances: Some(convert::counts(self.state.counts())),
+            lease_count: count(self.state.lease_count()),
+            watch_count: 0,
+            members,
+        }
+    }
+
+    /// The members of the state; before it is founded those of Raft.
+    fn listed(&self) -> Vec<Listed> {
+        let in_state: Vec<_> = self
+            .state
+            .members()
+            .map(|member| Listed {
+                raft_id: member.raft_id,
+                node_id: member.node_id.to_string(),
+                client_endpoint: member.client_endpoint.to_string(),
+                peer_endpoint: member.peer_endpoint.to_string(),
+            })
+            .collect();
+        if !in_state.is_empty() {
+            return in_state;
+        }
+        let members = self.raft.membership.members.iter();
+        members
+            .map(|(raft_id, member)| Listed {
+                raft_id: *raft_id,
+                node_id: member.name.clone(),
+                client_endpoint: member.client_endpoint.clone(),
+                peer_endpoint: member.peer_endpoint.clone(),
+            })
+            .collect()
+    }
+
+    fn member(&self, listed: Listed) -> v1::Member {
+        let id = listed.raft_id;
+        let votes = self.raft.membership.voters().contains(&id);
+        let is_self = id == self.raft.raft_id;
+        let leads = self.raft.leadership().is_some();
+        let follower = self.raft.followers.get(&id).filter(|_| leads);
+        let contact = follower.and_then(|follower| follower.last_contact);
+        let silent = if is_self {
+            Some(Duration::ZERO)
+        } else {
+            contact.map(|at| self.now.saturating_duration_since(at))
+        };
+        let lag_entries = if leads { self.raft.lag(id) } else { None };
+        let (health, detail) = self.health(is_self, silent, lag_entries);
+        let applied = is_self.then(|| self.raft.applied.map_or(0, |applied| applied.index));
+        let kind = if votes { v1::MemberKind::Voter } else { v1::MemberKind::Learner };
+        v1::Member {
+            raft_id: id,
+            node_id: listed.node_id,
+            client_endpoint: listed.client_endpoint,
+            peer_endpoint: listed.peer_endpoint,
+            role: self.role(id, is_self, votes) as i32,
+            kind: kind as i32,
+            health: health as i32,
+            lag_entries,
+            last_contact: silent.map(convert::duration),
+            applied_index: applied,
+            version: if is_self { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() },
+            detail,
+        }
+    }
+
+    fn role(&self, id: u64, is_self: bool, votes: bool) -> v1::NodeRole {
+        if is_self {
+            header::role(self.raft.role)
+        } else if self.raft.leader == Some(id) {
+            v1::NodeRole::Leader
+        } else if votes {
+            v1::NodeRole::Follower
+        } else {
+            v1::NodeRole::Learner
+        }
+    }
+
+    fn health(
+        &self,
+        is_self: bool,
+        silent: Option<Duration>,
+        lag: Option<u64>,
+    ) -> (v1::MemberHealth, String) {
+        if is_self {
+            return match self.quarantine {
+                Some(reason) => (v1::MemberHealth::Quarantined, shortened(reason)),
+                None => (v1::MemberHealth::Healthy, String::new()),
+            };
+        }
+        if self.raft.leadership().is_none() {
+            return (v1::MemberHealth::Unknown, String::new());
+        }
+        let dead_after = Duration::from_millis(self.state.settings().dead_member_after_ms);
+        match (silent, lag) {
+            (None, _) => (
+                v1::MemberHealth::Unreachable,
+                "not heard since this node leads: see whether it runs and can be reached".to_owned(),
+            ),
+            (Some(silent), _) if silent > self.lease => {
+                let dead = silent > dead_after;
+                let health = if dead { v1::MemberHealth::Dead } else { v1::MemberHealth::Unreachable };
+                let seconds = silent.as_secs_f64();
+                (health, format!("not heard for {seconds:.1} s: see whether it runs and can be reached"))
+            }
+            (Some(_), Some(lag)) if lag > LAGGING_ENTRIES => {
+                (v1::MemberHealth::Lagging, format!("{lag} log entries behind: it is catching up"))
+            }
+            (Some(_), _) => (v1::MemberHealth::Healthy, String::new()),
+        }
+    }
+
+    fn quorum(&self, members: &[v1::Member]) -> v1::QuorumStatus {
+        let voters = self.raft.membership.voters();
+        let needed = self.raft.membership.configs.iter().map(|set| set.len() / 2 + 1).max().unwrap_or(0);
+        let leads = self.raft.leadership().is_some();
+        let heard = |member: &&v1::Member| {
+            let health = v1::MemberHealth::try_from(member.health);
+            let is_leader = self.raft.leader == Some(member.raft_id);
+            voters.contains(&member.raft_id)
+                && (matches!(health, Ok(v1::MemberHealth::Healthy | v1::MemberHealth::Lagging))
+                    || (!leads && is_leader))
+        };
+        let reachable = members.iter().filter(heard).count();
+        let acked = self.raft.last_quorum_acked;
+        let recent = acked.is_some_and(|at| self.now.saturating_duration_since(at) <= self.lease);
+        let alone = voters.len() == 1;
+        let available = match self.raft.role {
+            Role::Leader => leads && (recent || alone),
+            Role::Follower | Role::Learner => self.raft.leader.is_some(),
+            Role::Candidate | Role::Stopped => false,
+        };
+        v1::QuorumStatus {
+            available,
+            voters: count(voters.len()),
+            needed: count(needed),
+            reachable: count(reachable),
+        }
+    }
+}
+
+/// The cluster as configured: all that a node knows before Raft runs.
+pub(super) fn before_raft(own: &Node, nodes: &[Node], quarantine: Option<&str>) -> v1::ClusterStatusResponse {
+    let mut members: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let is_self = node.node_id == own.node_id;
+            let (health, detail) = match quarantine {
+                Some(reason) if is_self => (v1::MemberHealth::Quarantined, shortened(reason)),
+                _ => (v1::MemberHealth::Unknown, String::new()),
+            };
+            v1::Member {
+                node_id: node.node_id.clone(),
+                client_endpoint: node.client_endpoint(),
+                peer_endpoint: node.peer_endpoint(),
+                health: health as i32,
+                last_contact: is_self.then(|| convert::duration(Duration::ZERO)),
+                version: if is_self { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() },
+                detail,
+                ..Default::default()
+            }
+        })
+        .collect();
+    members.sort_by(|one, other| one.node_id.cmp(&other.node_id));
+    v1::ClusterStatusResponse {
+        source: v1::StatusSource::Node as i32,
+        members,
+        quorum: Some(v1::QuorumStatus::default()),
+        instances: Some(v1::InstanceCounts::default()),
+        ..Default::default()
+    }
+}
+
+/// At most 256 bytes of a text.
+fn shortened(text: &str) -> String {
+    text.chars()
+        .scan(0, |bytes, char| {
+            *bytes += char.len_utf8();
+            (*bytes <= 256).then_some(char)
+        })
+        .collect()
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

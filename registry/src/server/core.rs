@@ -1,0 +1,104 @@
+//! What answers requests once Raft runs, joined in one place.
+
+use std::sync::Arc;
+
+use super::header::Head;
+use super::keep_alive::KeepAlive;
+use super::peer::renewals::RenewalServer;
+use super::watch::Watches;
+use crate::environment::Environment;
+use crate::lease::agreement::{Agreement, RaftAgreement};
+use crate::lease::renewals::Renewals;
+use crate::lease::{Leases, expiry, forward};
+use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::raft::Consensus;
+use crate::read_index::ReadIndexer;
+use crate::request::admit::Admission;
+use crate::request::forward::Forwarder;
+use crate::request::pending::Pending;
+use crate::request::read::Reader;
+use crate::request::write::{Writer, WriterParts};
+use crate::watch::Hub;
+
+/// What answers requests. A clone is the same.
+#[derive(Clone)]
+pub struct Core {
+    /// Agreement.
+    pub consensus: Consensus,
+    /// The other nodes.
+    pub peers: Peers,
+    /// Confirmation of reads.
+    pub rounds: ReadIndexer,
+    /// Headers and statuses.
+    pub head: Head,
+    /// Reads.
+    pub reader: Reader,
+    /// Writes.
+    pub writer: Writer,
+    /// Renewals of clients.
+    pub keep_alive: KeepAlive,
+    /// Renewals of other nodes.
+    pub renewals: RenewalServer,
+    /// Watches.
+    pub watches: Watches,
+    /// The open watches.
+    pub hub: Hub,
+}
+
+/// What a [`Core`] is made of. `hub` and `leases` observe Raft, so they are older than it.
+#[derive(Clone)]
+pub struct CoreParts {
+    /// Name of this node.
+    pub node_id: String,
+    /// Clocks and random numbers.
+    pub environment: Environment,
+    /// Agreement.
+    pub consensus: Consensus,
+    /// The other nodes.
+    pub peers: Peers,
+    /// The open watches.
+    pub hub: Hub,
+    /// The deadlines of leases.
+    pub leases: Leases,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Core {
+    /// Joins the parts and starts, on the present runtime, what they do beside answering: rounds, expiry,
+    /// forwarded renewals, the care for slow watches.
+    pub fn start(parts: CoreParts) -> Self {
+        let CoreParts { node_id, environment, consensus, peers, hub, leases, metrics } = parts;
+        let clock = environment.clock.clone();
+        let rounds = ReadIndexer::start(consensus.clone(), peers.clone(), clock.clone());
+        let head = Head::new(node_id, consensus.clone(), rounds.clone());
+        let admission = Admission::default();
+        let reader = Reader::new(consensus.clone(), rounds.clone(), admission.clone());
+        let writer = Writer::new(WriterParts {
+            environment,
+            consensus: consensus.clone(),
+            rounds: rounds.clone(),
+            leases: Arc::new(leases.clone()),
+            forwarder: Forwarder::new(peers.clone()),
+            admission,
+            pending: Pending::default(),
+            metrics: metrics.clone(),
+        });
+
+        let agreement: Arc<dyn Agreement> =
+            Arc::new(RaftAgreement { consensus: consensus.clone(), rounds: rounds.clone(), clock });
+        tokio::spawn(expiry::run(leases.clone(), agreement.clone()));
+        let (forwarder, forwarding) = forward::forwarder(consensus.clone(), peers.clone(), metrics);
+        tokio::spawn(forwarding.run());
+        let renewals = Renewals::new(leases, agreement, forwarder);
+        let heads = Arc::new(head.clone());
+        let keep_alive = KeepAlive::new(renewals.clone(), heads.clone(), hub.closing());
+
+        let newest = consensus.clone();
+        tokio::spawn(hub.clone().run(move || newest.published()));
+        let watches = Watches::new(hub.clone(), reader.clone(), heads.clone());
+        let renewals = RenewalServer::new(renewals, hub.clone(), heads);
+        Self { consensus, peers, rounds, head, reader, writer, keep_alive, renewals, watches, hub }
+    }
+}

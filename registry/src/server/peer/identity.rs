@@ -1,0 +1,255 @@
+//! Who this node is, told to other nodes in every state: Hello, Prepare, Probe, Goodbye; and the gate
+//! before Raft.
+
+use std::time::Duration;
+
+use registry_proto::internal::{
+    Compatibility, GoodbyeRequest, HelloRequest, HelloResponse, NodeIdentity, NodeState, PeerErrorReason,
+    PrepareRequest, PrepareResponse, ProbeResponse,
+};
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::{IdentityCalls, Own};
+use crate::config::{RaftConfig, ValidConfig};
+use crate::error::peer::PeerError;
+use crate::founding::{Offer, judge_offer};
+use crate::identity::{IdentityError, MemberId};
+use crate::raft::Consensus;
+use crate::standing::{Stage, Standing};
+
+#[cfg(test)]
+mod identity_test;
+
+/// Version of the protocol between nodes that this program speaks.
+const PROTOCOL: u32 = 1;
+/// Format of log entries and snapshots that it reads and writes.
+const FORMAT: u32 = 1;
+/// How long a Raft call waits for a node that starts because of it: shorter than the deadline of a vote.
+const START_WAIT: Duration = Duration::from_millis(100);
+
+/// Answers for this node.
+#[derive(Debug, Clone)]
+pub struct IdentityService {
+    standing: Standing,
+    node_id: String,
+    peer_endpoint: String,
+    client_endpoint: String,
+    nodes_digest: [u8; 32],
+    raft: RaftConfig,
+}
+
+/// What this program speaks, with the timings of this node.
+pub fn compatibility(raft: &RaftConfig) -> Compatibility {
+    let duration = |length: Duration| prost_types::Duration::try_from(length).ok();
+    Compatibility {
+        min_protocol: PROTOCOL,
+        max_protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        heartbeat_interval: duration(raft.heartbeat_interval),
+        election_timeout_min: duration(raft.election_timeout_min),
+        election_timeout_max: duration(raft.election_timeout_max),
+        min_format: FORMAT,
+        max_format: FORMAT,
+    }
+}
+
+/// Whether two nodes have the same Raft timings. A difference is reported, never refused: a rolling change
+/// of timings must pass (P/N2).
+pub fn same_timings(one: &Compatibility, other: &Compatibility) -> bool {
+    one.heartbeat_interval == other.heartbeat_interval
+        && one.election_timeout_min == other.election_timeout_min
+        && one.election_timeout_max == other.election_timeout_max
+}
+
+impl IdentityService {
+    /// Answers for the node with this configuration and standing.
+    pub fn new(config: &ValidConfig, standing: Standing) -> Self {
+        Self {
+            standing,
+            node_id: config.node.node_id.clone(),
+            peer_endpoint: config.node.peer_endpoint(),
+            client_endpoint: config.node.client_endpoint(),
+            nodes_digest: config.nodes_digest,
+            raft: config.raft,
+        }
+    }
+
+    /// Who this node is, as it says in Hello.
+    pub fn identity(&self) -> NodeIdentity {
+        let identity = self.standing.identity();
+        let member = identity.member.unwrap_or(MemberId { cluster_id: String::new(), raft_id: 0 });
+        NodeIdentity {
+            cluster_id: member.cluster_id,
+            raft_id: member.raft_id,
+            disk_id: identity.disk_id,
+            node_id: self.node_id.clone(),
+            peer_endpoint: self.peer_endpoint.clone(),
+            client_endpoint: self.client_endpoint.clone(),
+        }
+    }
+
+    fn state(&self) -> NodeState {
+        let identity = self.standing.identity();
+        match (self.standing.stage(), self.standing.consensus()) {
+            (Stage::Quarantined(quarantine), _) if quarantine.disk_lost => NodeState::DiskLost,
+            (Stage::Quarantined(_), _) => NodeState::Quarantined,
+            (_, Some(consensus)) => {
+                let status = consensus.status();
+                if status.membership.voters().contains(&status.raft_id) {
+                    NodeState::Voter
+                } else if status.membership.members.contains_key(&status.raft_id) {
+                    NodeState::Learner
+                } else {
+                    NodeState::Adopted
+                }
+            }
+            _ if identity.joined => NodeState::Adopted,
+            _ if identity.member.is_some() => NodeState::Prepared,
+            _ => NodeState::Pristine,
+        }
+    }
+
+    fn quarantine(&self) -> String {
+        self.standing.quarantined().map(|quarantine| quarantine.reason).unwrap_or_default()
+    }
+
+    /// Neither log nor vote; `Err` while that is not known.
+    async fn is_empty(&self) -> Result<bool, PeerError> {
+        let not_ready = || PeerError::new(PeerErrorReason::NotReady, "the node is starting; try again");
+        match self.standing.stage() {
+            Stage::Quarantined(_) => Ok(false),
+            Stage::Running => match self.standing.consensus() {
+                Some(consensus) => Ok(!consensus.is_initialized()),
+                None => Err(not_ready()),
+            },
+            Stage::Called => Err(not_ready()),
+            Stage::Waiting { .. } if self.standing.identity().joined => Err(not_ready()),
+            Stage::Waiting { .. } => Ok(true),
+        }
+    }
+
+    fn not_running(&self) -> PeerError {
+        match self.standing.quarantined() {
+            Some(quarantine) if quarantine.disk_lost => {
+                PeerError::new(PeerErrorReason::DiskLost, quarantine.reason)
+            }
+            Some(quarantine) => PeerError::new(PeerErrorReason::Quarantined, quarantine.reason.clone())
+                .with("detail", quarantine.reason),
+            None => PeerError::new(PeerErrorReason::NotReady, "the node is starting; try again"),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl IdentityCalls for IdentityService {
+    fn own(&self) -> Own {
+        match self.standing.member() {
+            Some(member) => Own { cluster_id: member.cluster_id, raft_id: member.raft_id },
+            None => Own { cluster_id: String::new(), raft_id: 0 },
+        }
+    }
+
+    async fn raft(&self) -> Result<Consensus, Status> {
+        if let Some(consensus) = self.standing.consensus() {
+            return Ok(consensus.clone());
+        }
+        if self.standing.member().is_some() {
+            // Only the founder of the cluster, or a leader that it made, knows our place: start.
+            self.standing.call();
+            let mut stage = self.standing.watch_stage();
+            let settled = |stage: &Stage| matches!(stage, Stage::Running | Stage::Quarantined(_));
+            let _ = timeout(START_WAIT, stage.wait_for(settled)).await;
+        }
+        self.standing.consensus().cloned().ok_or_else(|| self.not_running().into())
+    }
+
+    fn seal(&self) -> Result<(), Status> {
+        if self.standing.has_joined() || !self.standing.consensus().is_some_and(Consensus::is_initialized) {
+            return Ok(());
+        }
+        self.standing.join().map_err(|error| {
+            tracing::error!(%error, "cannot store that this node takes part");
+            Status::internal("the identity could not be stored; see the log of the node")
+        })
+    }
+
+    async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status> {
+        if let Some(header) = request.header.filter(|header| header.from_raft_id != 0)
+            && self.standing.member().is_some_and(|own| own.cluster_id == header.cluster_id)
+        {
+            self.standing.note_heard(header.from_raft_id, header.process_nonce);
+        }
+        let status = self.standing.consensus().map(Consensus::status);
+        let leader = status.as_ref().and_then(|status| status.leader).unwrap_or(0);
+        let leader_peer_endpoint = status
+            .and_then(|status| {
+                status.membership.members.get(&leader).map(|member| member.peer_endpoint.clone())
+            })
+            .unwrap_or_default();
+        Ok(HelloResponse {
+            identity: Some(self.identity()),
+            state: self.state().into(),
+            compatibility: Some(compatibility(&self.raft)),
+            leader_raft_id: leader,
+            leader_peer_endpoint,
+            process_nonce: self.standing.process_nonce(),
+            nodes_digest: self.nodes_digest.to_vec().into(),
+            quarantine: self.quarantine(),
+        })
+    }
+
+    async fn prepare(&self, request: PrepareRequest) -> Result<PrepareResponse, Status> {
+        use PeerErrorReason as R;
+        if request.cluster_id.is_empty() || request.raft_id == 0 {
+            return Err(PeerError::new(R::InvalidField, "cluster_id and raft_id must be given").into());
+        }
+        let identity = self.standing.identity();
+        let place = MemberId { cluster_id: request.cluster_id, raft_id: request.raft_id };
+        let verdict = judge_offer(
+            request.nodes_digest == self.nodes_digest.as_slice(),
+            request.disk_id == identity.disk_id,
+            self.is_empty().await?,
+            identity.member.as_ref() == Some(&place),
+            identity.joined,
+        );
+        let refusal = |reason, message: &str| {
+            Err(PeerError::new(reason, message).with("node_id", &self.node_id).into())
+        };
+        match verdict {
+            Offer::OtherList => refusal(R::ConfigMismatch, "the list of nodes here is another one"),
+            Offer::OtherDisk => refusal(R::TargetMismatch, "the offer is for another disk"),
+            Offer::NotEmpty => refusal(R::NotPristine, "this node has a place or data already"),
+            Offer::Known => Ok(PrepareResponse { identity: Some(self.identity()) }),
+            Offer::Take => match self.standing.prepare(place) {
+                Ok(()) => Ok(PrepareResponse { identity: Some(self.identity()) }),
+                Err(error @ IdentityError::Taken { .. }) => refusal(R::NotPristine, &error.to_string()),
+                Err(error) => {
+                    tracing::error!(%error, "an offered place could not be stored");
+                    Err(Status::internal("the offer could not be stored; see the log of the node"))
+                }
+            },
+        }
+    }
+
+    async fn probe(&self) -> Result<ProbeResponse, Status> {
+        let applied = self.standing.consensus().and_then(|consensus| consensus.status().applied);
+        Ok(ProbeResponse {
+            identity: Some(self.identity()),
+            state: self.state().into(),
+            applied_index: applied.map_or(0, |position| position.index),
+            stopping: self.standing.is_stopping(),
+            quarantine: self.quarantine(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            process_nonce: self.standing.process_nonce(),
+            ..ProbeResponse::default()
+        })
+    }
+
+    async fn goodbye(&self, request: GoodbyeRequest) {
+        if let Some(header) = request.header {
+            tracing::info!(member = header.from_raft_id, gone = request.leaving_now, "a member stops");
+            self.standing.note_leaving(header.from_raft_id, header.process_nonce);
+        }
+    }
+}

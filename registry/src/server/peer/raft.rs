@@ -1,0 +1,121 @@
+//! Raft calls between nodes, and the header check of all calls (P/N2).
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use registry_proto::internal::{PeerErrorReason, PeerHeader};
+use tokio::time::{Duration, timeout};
+use tonic::{Status, Streaming};
+
+use super::{Incoming, Own};
+use crate::error::peer::PeerError;
+
+/// Longest wait for the first message of a stream, which has the header.
+const FIRST_MESSAGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Messages that begin with a [`PeerHeader`].
+pub(super) trait HasHeader {
+    /// The header, if it is there.
+    fn header(&self) -> Option<&PeerHeader>;
+}
+
+macro_rules! has_header {
+    ($($message:ident),* $(,)?) => {
+        $(impl HasHeader for registry_proto::internal::$message {
+            fn header(&self) -> Option<&PeerHeader> {
+                self.header.as_ref()
+            }
+        })*
+    };
+}
+
+has_header!(
+    AppendRequest,
+    AwaitWatchesRequest,
+    ClusterViewRequest,
+    ForwardRenewalsRequest,
+    ForwardWritesRequest,
+    GoodbyeRequest,
+    InstallSnapshotRequest,
+    PreVoteRequest,
+    ProbeRequest,
+    ReadIndexRequest,
+    TimeoutNowRequest,
+    VoteRequest,
+);
+
+/// Refuses a call that is not from our cluster or not meant for us. A node without identity takes none,
+/// and never takes an identity from one. Returns the sender's Raft id.
+pub(super) fn check_header(own: &Own, message: &impl HasHeader) -> Result<u64, Status> {
+    let header = message.header().ok_or_else(|| Status::invalid_argument("the header is missing"))?;
+    if own.cluster_id.is_empty() || header.cluster_id != own.cluster_id {
+        let reason =
+            format!("the call is for cluster {:?}, this node is of {:?}", header.cluster_id, own.cluster_id);
+        return Err(PeerError::new(PeerErrorReason::ClusterMismatch, reason).into());
+    }
+    if own.raft_id == 0 || header.to_raft_id != own.raft_id {
+        let reason = format!("the call is for node {}, this is node {}", header.to_raft_id, own.raft_id);
+        return Err(PeerError::new(PeerErrorReason::TargetMismatch, reason).into());
+    }
+    if header.from_raft_id == 0 || header.from_raft_id == own.raft_id {
+        let reason = format!("the call says that it comes from node {}", header.from_raft_id);
+        return Err(PeerError::new(PeerErrorReason::TargetMismatch, reason).into());
+    }
+    Ok(header.from_raft_id)
+}
+
+/// Checks the header in the first message and gives the stream back whole.
+pub(super) async fn open_stream<T: HasHeader + Send + 'static>(
+    own: &Own,
+    mut messages: Streaming<T>,
+) -> Result<(u64, Incoming<T>), Status> {
+    let first = timeout(FIRST_MESSAGE_LIMIT, messages.message())
+        .await
+        .map_err(|_| Status::deadline_exceeded("the first message of the stream did not come"))??
+        .ok_or_else(|| Status::invalid_argument("the stream has no message"))?;
+    let from = check_header(own, &first)?;
+    let whole: BoxStream<'static, Result<T, Status>> =
+        futures::stream::iter([Ok(first)]).chain(messages).boxed();
+    Ok((from, whole))
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_proto::internal::ProbeRequest;
+
+    use super::*;
+
+    fn call(cluster: &str, from: u64, to: u64) -> ProbeRequest {
+        let header =
+            PeerHeader { cluster_id: cluster.into(), from_raft_id: from, to_raft_id: to, process_nonce: 1 };
+        ProbeRequest { header: Some(header) }
+    }
+
+    fn reason(own: &Own, message: &ProbeRequest) -> Option<PeerErrorReason> {
+        PeerError::reason_of(&check_header(own, message).unwrap_err())
+    }
+
+    #[test]
+    fn a_call_for_us_from_our_cluster_passes() {
+        let own = Own { cluster_id: "a".into(), raft_id: 2 };
+        assert_eq!(check_header(&own, &call("a", 1, 2)).unwrap(), 1);
+    }
+
+    #[test]
+    fn calls_of_another_cluster_or_for_another_node_are_refused() {
+        let own = Own { cluster_id: "a".into(), raft_id: 2 };
+        assert_eq!(reason(&own, &call("b", 1, 2)), Some(PeerErrorReason::ClusterMismatch));
+        assert_eq!(reason(&own, &call("", 1, 2)), Some(PeerErrorReason::ClusterMismatch));
+        assert_eq!(reason(&own, &call("a", 1, 3)), Some(PeerErrorReason::TargetMismatch));
+        assert_eq!(reason(&own, &call("a", 2, 2)), Some(PeerErrorReason::TargetMismatch));
+        assert_eq!(reason(&own, &call("a", 0, 2)), Some(PeerErrorReason::TargetMismatch));
+        let without = check_header(&own, &ProbeRequest::default()).unwrap_err();
+        assert_eq!(without.code(), tonic::Code::InvalidArgument);
+    }
+
+    #[test]
+    fn a_node_without_identity_takes_no_call() {
+        let own = Own { cluster_id: String::new(), raft_id: 0 };
+        assert_eq!(reason(&own, &call("", 1, 0)), Some(PeerErrorReason::ClusterMismatch));
+        assert_eq!(reason(&own, &call("a", 1, 2)), Some(PeerErrorReason::ClusterMismatch));
+    }
+}

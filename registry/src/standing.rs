@@ -1,0 +1,274 @@
+//! How this node stands at the moment: its place in a cluster, how far it has come, whether it leaves.
+//!
+//! One value per node, shared by everything that answers for it: Hello and Probe, the gate before Raft,
+//! `/readyz`, ClusterStatus, and the main flow in `node.rs`, which moves it on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::identity::{DataFolder, Identity, IdentityError, MemberId};
+use crate::raft::Consensus;
+
+/// How far a node has come. It moves forward only, except into quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Recovering, or without a place in a cluster.
+    Waiting {
+        /// For what, for people.
+        what: String,
+        /// True if there is a cluster already and this node is not in it.
+        outside: bool,
+    },
+    /// The leader of an offered place has called: `node.rs` starts Raft now.
+    Called,
+    /// Raft runs.
+    Running,
+    /// Alive but out of Raft until someone acts (P/N10).
+    Quarantined(Quarantine),
+}
+
+/// Why a node is out of Raft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// True if the node was a member and its log is gone (DISK_LOST of P/N1).
+    pub disk_lost: bool,
+    /// What happened and what to do.
+    pub reason: String,
+}
+
+/// Shared view of one node. A clone shares it.
+#[derive(Clone)]
+pub struct Standing {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    process_nonce: u64,
+    folder: Mutex<DataFolder>,
+    /// A copy of what is durable, so that readers do not wait for a write.
+    identity: Mutex<Identity>,
+    stage: watch::Sender<Stage>,
+    stopping: watch::Sender<bool>,
+    /// True once a linearizable read has been applied since the start (P/N11).
+    caught_up: watch::Sender<bool>,
+    consensus: OnceLock<Consensus>,
+    joined: AtomicBool,
+    /// Members that said that they stop, with the nonce of the process that said it.
+    leaving: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Standing").field("identity", &self.identity()).field("stage", &self.stage()).finish()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Standing {
+    /// A node that has just opened its folder.
+    pub fn new(folder: DataFolder, process_nonce: u64) -> Self {
+        let shared = Shared {
+            process_nonce,
+            identity: Mutex::new(folder.identity().clone()),
+            joined: AtomicBool::new(folder.identity().joined),
+            folder: Mutex::new(folder),
+            stage: watch::Sender::new(Stage::Waiting { what: "starting".to_owned(), outside: false }),
+            stopping: watch::Sender::new(false),
+            caught_up: watch::Sender::new(false),
+            consensus: OnceLock::new(),
+            leaving: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Random id of this process.
+    pub fn process_nonce(&self) -> u64 {
+        self.shared.process_nonce
+    }
+
+    /// What is durable about this node.
+    pub fn identity(&self) -> Identity {
+        locked(&self.shared.identity).clone()
+    }
+
+    /// Its place in a cluster, if it has one.
+    pub fn member(&self) -> Option<MemberId> {
+        locked(&self.shared.identity).member.clone()
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        self.shared.stage.borrow().clone()
+    }
+
+    /// How far it comes.
+    pub fn watch_stage(&self) -> watch::Receiver<Stage> {
+        self.shared.stage.subscribe()
+    }
+
+    /// Says what the node waits for; logged when it changes. `outside` = a cluster exists without it.
+    pub fn wait_for(&self, what: &str, outside: bool) {
+        self.shared.stage.send_if_modified(|stage| match stage {
+            Stage::Waiting { what: known, .. } if known != what => {
+                tracing::info!("{what}");
+                *stage = Stage::Waiting { what: what.to_owned(), outside };
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// A Raft call for the offered place has come: whoever founded the cluster goes on without waiting.
+    pub fn call(&self) {
+        self.shared.stage.send_if_modified(|stage| {
+            let is_waiting = matches!(stage, Stage::Waiting { .. });
+            if is_waiting {
+                *stage = Stage::Called;
+            }
+            is_waiting
+        });
+    }
+
+    /// Takes the node out of Raft for good; the first reason stands.
+    pub fn quarantine(&self, disk_lost: bool, reason: String) {
+        self.shared.stage.send_if_modified(|stage| {
+            let is_first = !matches!(stage, Stage::Quarantined(_));
+            if is_first {
+                tracing::error!(%reason, "this node is in quarantine: alive, but out of Raft");
+                *stage = Stage::Quarantined(Quarantine { disk_lost, reason });
+            }
+            is_first
+        });
+    }
+
+    /// Why it is quarantined, if it is.
+    pub fn quarantined(&self) -> Option<Quarantine> {
+        match &*self.shared.stage.borrow() {
+            Stage::Quarantined(quarantine) => Some(quarantine.clone()),
+            _ => None,
+        }
+    }
+
+    /// Hands in Raft, which runs from now on.
+    pub fn run(&self, consensus: Consensus) {
+        if self.shared.consensus.set(consensus).is_ok() {
+            self.shared.stage.send_if_modified(|stage| {
+                let may_run = !matches!(stage, Stage::Quarantined(_));
+                if may_run {
+                    *stage = Stage::Running;
+                }
+                may_run
+            });
+        }
+    }
+
+    /// Raft, while it runs.
+    pub fn consensus(&self) -> Option<&Consensus> {
+        let is_running = *self.shared.stage.borrow() == Stage::Running;
+        self.shared.consensus.get().filter(|_| is_running)
+    }
+
+    /// Stores an offered place durably. Blocks for a few syncs of the disk, at founding only.
+    ///
+    /// # Errors
+    /// As [`DataFolder::prepare`].
+    pub fn prepare(&self, member: MemberId) -> Result<(), IdentityError> {
+        self.change(|folder| folder.prepare(member))
+    }
+
+    /// Stores durably that the node takes part. Blocks for a few syncs of the disk, once per folder.
+    ///
+    /// # Errors
+    /// As [`DataFolder::join`].
+    pub fn join(&self) -> Result<(), IdentityError> {
+        self.change(DataFolder::join)?;
+        self.shared.joined.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether that is durable.
+    pub fn has_joined(&self) -> bool {
+        self.shared.joined.load(Ordering::Acquire)
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut DataFolder) -> Result<(), IdentityError>,
+    ) -> Result<(), IdentityError> {
+        let mut folder = locked(&self.shared.folder);
+        change(&mut folder)?;
+        *locked(&self.shared.identity) = folder.identity().clone();
+        Ok(())
+    }
+
+    /// Runs something with the locked folder.
+    pub fn with_folder<T>(&self, look: impl FnOnce(&DataFolder) -> T) -> T {
+        look(&locked(&self.shared.folder))
+    }
+
+    /// Begins an orderly stop.
+    pub fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+    }
+
+    /// Whether the node is in an orderly stop.
+    pub fn is_stopping(&self) -> bool {
+        *self.shared.stopping.borrow()
+    }
+
+    /// A linearizable read has been applied here since the start.
+    pub fn set_caught_up(&self) {
+        self.shared.caught_up.send_replace(true);
+    }
+
+    /// Waits until then.
+    pub async fn caught_up(&self) {
+        let mut caught_up = self.shared.caught_up.subscribe();
+        // The sender lives as long as self.
+        let _ = caught_up.wait_for(|caught_up| *caught_up).await;
+    }
+
+    /// Whether the node should get traffic (P/N11). Losing the leader never makes it unready: its stale
+    /// reads would vanish from load balancers just when they are needed.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    pub fn readiness(&self) -> Result<(), String> {
+        if self.is_stopping() {
+            return Err("stopping".to_owned());
+        }
+        match &*self.shared.stage.borrow() {
+            Stage::Waiting { what, .. } => Err(what.clone()),
+            Stage::Called => Err("starting".to_owned()),
+            Stage::Quarantined(quarantine) => Err(format!("quarantined: {}", quarantine.reason)),
+            Stage::Running if *self.shared.caught_up.borrow() => Ok(()),
+            Stage::Running => Err("waiting for a leader and for what it has committed".to_owned()),
+        }
+    }
+
+    /// Notes that the process `nonce` of a member stops.
+    pub fn note_leaving(&self, raft_id: u64, nonce: u64) {
+        locked(&self.shared.leaving).insert(raft_id, nonce);
+    }
+
+    /// Notes that a member was heard: another process than the one that left is back.
+    pub fn note_heard(&self, raft_id: u64, nonce: u64) {
+        let mut leaving = locked(&self.shared.leaving);
+        if leaving.get(&raft_id).is_some_and(|left| *left != nonce) {
+            leaving.remove(&raft_id);
+        }
+    }
+
+    /// Members that are stopping: no good heirs of leadership.
+    pub fn leaving(&self) -> Vec<u64> {
+        locked(&self.shared.leaving).keys().copied().collect()
+    }
+}

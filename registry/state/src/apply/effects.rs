@@ -1,0 +1,310 @@
+//! The only ways in which instances, leases and services change. Whatever is derived from them (indexes,
+//! counts, sums, the hash) is kept here.
+
+use std::sync::Arc;
+
+use smol_str::SmolStr;
+
+use crate::digest;
+use crate::event::{Event, EventCause, EventKind, RevisionEvents};
+use crate::ids::{LeaseId, Revision, ServiceKey};
+use crate::instance::InstanceRecord;
+use crate::lease::{Lease, LeaseChange, LeaseHold};
+use crate::service::{Counts, GuardState, Service};
+use crate::state::{Slot, State};
+
+/// What one command has done so far.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The revision that the command makes if it changes something that a reader sees.
+    pub(super) revision: Revision,
+    /// Wall clock of the proposer; for labels.
+    pub(super) now_unix_ms: u64,
+    visible: bool,
+    /// True if an instance of the step may change a second time, so that its events must be joined.
+    may_repeat: bool,
+    events: Vec<Event>,
+    leases: Vec<LeaseChange>,
+}
+
+impl Step {
+    pub(super) fn new(before: Revision, now_unix_ms: u64) -> Self {
+        Self {
+            revision: before.saturating_add(1),
+            now_unix_ms,
+            visible: false,
+            may_repeat: false,
+            events: Vec::new(),
+            leases: Vec::new(),
+        }
+    }
+
+    /// Something that a reader sees has changed, with or without an event.
+    pub(super) fn changed(&mut self) {
+        self.visible = true;
+    }
+
+    pub(super) fn lease(&mut self, change: LeaseChange) {
+        self.leases.push(change);
+    }
+
+    /// Adds an event; at most one per instance and revision, so a second change joins the first.
+    fn event(&mut self, event: Event) {
+        self.visible = true;
+        if self.may_repeat {
+            let earlier = self.events.iter_mut().find(|earlier| is_same(&earlier.instance, &event.instance));
+            if let Some(earlier) = earlier {
+                earlier.cause = event.cause;
+                earlier.instance = event.instance;
+                return;
+            }
+        }
+        self.events.push(event);
+    }
+}
+
+fn is_same(a: &InstanceRecord, b: &InstanceRecord) -> bool {
+    a.instance_id == b.instance_id && a.service == b.service
+}
+
+impl State {
+    /// Makes the revision of the step, if it has one, and evicts history.
+    pub(super) fn close(&mut self, step: Step) -> (Option<Arc<RevisionEvents>>, Vec<LeaseChange>) {
+        if !step.visible {
+            return (None, step.leases);
+        }
+        self.revision = step.revision;
+        let size_bytes = step.events.iter().map(Event::size_bytes).sum();
+        let made = Arc::new(RevisionEvents { revision: step.revision, events: step.events, size_bytes });
+        self.history.push(made.clone());
+        while let Some(evicted) = self.history.evict(&self.settings.history) {
+            self.forget_services(&evicted);
+        }
+        (Some(made), step.leases)
+    }
+
+    /// Forgets services whose last instance was removed at a revision that leaves the history.
+    fn forget_services(&mut self, evicted: &RevisionEvents) {
+        for event in evicted.events.iter().filter(|event| event.kind == EventKind::Removed) {
+            let key = &event.instance.service;
+            let Some(service) = self.services.get(key).copied() else { continue };
+            if service.counts.total > 0 || service.revision > evicted.revision {
+                continue;
+            }
+            self.digest.remove(digest::of_service(key, &service));
+            self.services.remove(key);
+            let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { continue };
+            namespace.services = namespace.services.saturating_sub(1);
+            if namespace.services == 0 {
+                self.namespaces.remove(&key.namespace);
+            }
+        }
+    }
+
+    /// Registers an instance or changes it. `record` gets its revision here.
+    pub(super) fn put(
+        &mut self,
+        step: &mut Step,
+        previous: Option<Arc<InstanceRecord>>,
+        mut record: InstanceRecord,
+        cause: EventCause,
+    ) -> Arc<InstanceRecord> {
+        let same = previous.as_deref().is_some_and(|previous| previous.looks_like(&record));
+        record.revision = match &previous {
+            Some(previous) if same => previous.revision,
+            _ => step.revision,
+        };
+        let record = Arc::new(record);
+        self.swap(step, previous.as_deref(), &record);
+        if !same {
+            let kind = if previous.is_some() { EventKind::Updated } else { EventKind::Added };
+            step.event(Event { kind, cause, instance: record.clone(), previous });
+        }
+        record
+    }
+
+    /// Removes an instance.
+    pub(super) fn remove(&mut self, step: &mut Step, record: Arc<InstanceRecord>, cause: EventCause) {
+        let Some(slot) = self.slot_of(&record) else { return };
+        self.instances.remove(&slot);
+        self.digest.remove(digest::of_instance(&record));
+        self.user_data_bytes = self.user_data_bytes.saturating_sub(record.user_data_bytes());
+        self.clients.lose(&record.client, &mut self.digest);
+        self.count(&record.service, Some(step.revision), |counts| counts.remove(&record));
+        self.detach(step, record.lease_id, slot);
+        step.event(Event { kind: EventKind::Removed, cause, instance: record, previous: None });
+    }
+
+    /// Puts `record` in the place of `previous`, or where nothing was.
+    fn swap(&mut self, step: &mut Step, previous: Option<&InstanceRecord>, record: &Arc<InstanceRecord>) {
+        let service = self.service_number(&record.service);
+        let slot = Slot { service, instance_id: record.instance_id.clone() };
+        if let Some(previous) = previous {
+            self.digest.remove(digest::of_instance(previous));
+            self.user_data_bytes = self.user_data_bytes.saturating_sub(previous.user_data_bytes());
+        }
+        self.digest.add(digest::of_instance(record));
+        self.user_data_bytes = self.user_data_bytes.saturating_add(record.user_data_bytes());
+        let revision = (record.revision == step.revision).then_some(step.revision);
+        self.count(&record.service, revision, |counts| {
+            previous.inspect(|previous| counts.remove(previous));
+            counts.add(record);
+        });
+        let (old_client, old_lease) = previous.map_or(("", 0), |p| (p.client.as_str(), p.lease_id));
+        if record.client != old_client {
+            self.clients.gain(&record.client, &mut self.digest);
+            self.clients.lose(old_client, &mut self.digest);
+        }
+        self.instances.insert(slot.clone(), record.clone());
+        if record.lease_id != old_lease {
+            self.attach(record.lease_id, slot.clone());
+            if old_lease != 0 {
+                self.detach(step, old_lease, slot);
+            }
+        }
+    }
+
+    /// Changes the counts of a service, its namespace and the cluster alike. `revision` is given if a
+    /// reader sees a difference.
+    fn count(&mut self, key: &Arc<ServiceKey>, revision: Option<Revision>, change: impl Fn(&mut Counts)) {
+        change(&mut self.totals);
+        if let Some(namespace) = self.namespaces.get_mut(&key.namespace) {
+            change(&mut namespace.counts);
+        }
+        if let Some(service) = self.services.get_mut(key) {
+            change(&mut service.counts);
+            if let Some(revision) = revision {
+                self.digest.remove(digest::of_service(key, service));
+                service.revision = revision;
+                self.digest.add(digest::of_service(key, service));
+            }
+        }
+    }
+
+    /// The number of a service, which becomes known by it.
+    fn service_number(&mut self, key: &Arc<ServiceKey>) -> u64 {
+        match self.services.get(key) {
+            Some(service) => service.number,
+            None => self.insert_service(key.clone(), 0, GuardState::Armed),
+        }
+    }
+
+    /// Makes a service known, without instances as yet.
+    fn insert_service(&mut self, key: Arc<ServiceKey>, revision: Revision, guard: GuardState) -> u64 {
+        let number = self.next_service;
+        self.next_service += 1;
+        let service = Service { number, counts: Counts::default(), revision, guard };
+        self.digest.add(digest::of_service(&key, &service));
+        self.namespaces.entry(key.namespace.clone()).or_default().services += 1;
+        self.services.insert(key, service);
+        number
+    }
+
+    /// Puts a service back from a snapshot.
+    pub(crate) fn restore_service(&mut self, key: Arc<ServiceKey>, revision: Revision, guard: GuardState) {
+        self.insert_service(key, revision, guard);
+    }
+
+    /// The key of a service as it is kept, so that its name is stored once.
+    pub(crate) fn shared_key(&self, key: ServiceKey) -> Arc<ServiceKey> {
+        match self.services.get_key_value(&key) {
+            Some((shared, _)) => shared.clone(),
+            None => Arc::new(key),
+        }
+    }
+
+    pub(super) fn slot_of(&self, record: &InstanceRecord) -> Option<Slot> {
+        let service = self.services.get(&record.service)?.number;
+        Some(Slot { service, instance_id: record.instance_id.clone() })
+    }
+
+    pub(super) fn set_guard(&mut self, key: &ServiceKey, guard: GuardState) {
+        if let Some(service) = self.services.get_mut(key) {
+            self.digest.remove(digest::of_service(key, service));
+            service.guard = guard;
+            self.digest.add(digest::of_service(key, service));
+        }
+    }
+
+    /// Opens a lease under the random id that the proposer drew, or under the next free one: an id that
+    /// is taken belongs to a stranger.
+    pub(super) fn open_lease(&mut self, step: &mut Step, drawn: LeaseId, ttl_ms: u32) -> LeaseId {
+        let mut id = drawn;
+        while id == 0 || self.leases.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        let lease = Lease { version: 1, ttl_ms, instances: 0, hold: LeaseHold::None };
+        self.digest.add(digest::of_lease(id, &lease));
+        self.leases.insert(id, lease);
+        step.lease(LeaseChange::Opened { id, version: 1, ttl_ms });
+        id
+    }
+
+    /// The owner of the lease was heard: a new version, a new time to live, and no hold of the guard.
+    pub(super) fn touch_lease(&mut self, step: &mut Step, id: LeaseId) {
+        self.end_hold(step, id);
+        let touched = self.change_lease(id, |lease| lease.version = lease.version.saturating_add(1));
+        if let Some(Lease { version, ttl_ms, .. }) = touched {
+            step.lease(LeaseChange::Touched { id, version, ttl_ms });
+        }
+    }
+
+    /// Takes a hold of the guard off a lease and its instances, whose owner is back.
+    fn end_hold(&mut self, step: &mut Step, id: LeaseId) {
+        if self.leases.get(&id).is_none_or(|lease| lease.hold == LeaseHold::None) {
+            return;
+        }
+        step.may_repeat = true;
+        self.change_lease(id, |lease| lease.hold = LeaseHold::None);
+        for record in self.records_of(id) {
+            let free = InstanceRecord { protection: None, ..(*record).clone() };
+            self.put(step, Some(record), free, EventCause::Recovered);
+        }
+    }
+
+    /// Changes a lease and returns it; `None` if it is not open.
+    pub(super) fn change_lease(&mut self, id: LeaseId, change: impl FnOnce(&mut Lease)) -> Option<Lease> {
+        let lease = self.leases.get_mut(&id)?;
+        self.digest.remove(digest::of_lease(id, lease));
+        change(lease);
+        self.digest.add(digest::of_lease(id, lease));
+        Some(*lease)
+    }
+
+    /// The instances of a lease, at most [`LEASE_INSTANCES_MAX`](crate::limits::LEASE_INSTANCES_MAX).
+    pub(super) fn records_of(&self, id: LeaseId) -> Vec<Arc<InstanceRecord>> {
+        self.lease_instances(id).cloned().collect()
+    }
+
+    fn attach(&mut self, id: LeaseId, slot: Slot) {
+        if let Some(lease) = self.leases.get_mut(&id) {
+            lease.instances += 1;
+            self.lease_slots.insert((id, slot));
+        }
+    }
+
+    /// Takes an instance out of a lease, which ends with its last one (P/L5).
+    fn detach(&mut self, step: &mut Step, id: LeaseId, slot: Slot) {
+        self.lease_slots.remove(&(id, slot));
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        lease.instances = lease.instances.saturating_sub(1);
+        if lease.instances == 0 {
+            self.digest.remove(digest::of_lease(id, lease));
+            self.leases.remove(&id);
+            step.lease(LeaseChange::Closed { id });
+        }
+    }
+
+    /// Text as the state keeps it already, or anew.
+    pub(crate) fn shared_client(&self, client: &str) -> SmolStr {
+        self.clients.name_of(client).unwrap_or_else(|| SmolStr::new(client))
+    }
+
+    /// Puts an instance back from a snapshot. Its service, lease and client are there.
+    pub(crate) fn restore_instance(&mut self, record: Arc<InstanceRecord>) {
+        // A step that nobody closes: what the log decided stands in the other records.
+        let mut step = Step::new(0, 0);
+        step.revision = Revision::MAX;
+        self.swap(&mut step, None, &record);
+    }
+}
