@@ -68,10 +68,11 @@ impl Front {
         match self.shared.standing.stage() {
             Stage::Running => {}
             Stage::Quarantined(quarantine) => return Err(Error::NotReady(quarantine.reason)),
-            Stage::Waiting(_) if self.shared.standing.member().is_none() => {
-                return Err(Error::NotInitialized);
+            // There is a cluster already, or this node has a place in one: others can answer.
+            Stage::Waiting { what, outside } if outside || self.shared.standing.member().is_some() => {
+                return Err(Error::NotReady(what));
             }
-            Stage::Waiting(what) => return Err(Error::NotReady(what)),
+            Stage::Waiting { .. } => return Err(Error::NotInitialized),
             Stage::Called => return Err(Error::NotReady("starting".to_owned())),
         }
         let core = self.shared.core.get().ok_or_else(|| Error::NotReady("starting".to_owned()))?;
