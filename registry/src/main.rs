@@ -108,9 +108,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Config { command: Config::Check { config, node } } => check(config, node),
-        Command::Ctl { arguments } => {
-            registryctl::run(std::iter::once(OsString::from("registry ctl")).chain(arguments), "registry ctl")
-        }
+        Command::Ctl { arguments } => registryctl::run(arguments, "registry ctl"),
     }
 }
 
