@@ -13,9 +13,9 @@ use crate::transport::Connection;
 
 /// Waits between two connects: a restarted node is found within a moment, a dead one costs little.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// A connection that lived so long was a good one: the next loss begins with short waits again.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
+const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 pub(super) fn start(shared: &Arc<Shared>, endpoint: String, standing: Standing) -> Node {
     let redial = Arc::new(Notify::new());
