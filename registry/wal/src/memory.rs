@@ -141,7 +141,7 @@ pub(crate) struct Shared {
     pub(crate) observer: Arc<dyn Observer>,
     memory: Mutex<Memory>,
     changed: Condvar,
-    on_queued: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+    on_queued: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
 }
 
 impl fmt::Debug for Shared {
@@ -265,13 +265,19 @@ impl Shared {
         if waits {
             self.changed.notify_one();
         }
-        if let Some(hook) = &*self.on_queued.lock().unwrap_or_else(PoisonError::into_inner) {
-            hook();
-        }
+        self.call_hook();
     }
 
     pub(crate) fn on_queued(&self, hook: Box<dyn Fn() + Send + Sync>) {
-        *self.on_queued.lock().unwrap_or_else(PoisonError::into_inner) = Some(hook);
+        *self.on_queued.lock().unwrap_or_else(PoisonError::into_inner) = Some(hook.into());
+    }
+
+    /// Outside of all locks, so that the hook may use the log.
+    fn call_hook(&self) {
+        let hook = self.on_queued.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 
     /// Waits until something is queued, at most so long.
@@ -379,9 +385,7 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
-        if let Some(hook) = &*self.on_queued.lock().unwrap_or_else(PoisonError::into_inner) {
-            hook();
-        }
+        self.call_hook();
     }
 }
 

@@ -80,10 +80,11 @@ enum Change {
     Remove(String),
 }
 
+/// Bytes are shared until they differ, so that forks and crashes are cheap: exhaustive tests make thousands.
 #[derive(Debug, Clone, Default)]
 struct Contents {
-    now: Vec<u8>,
-    durable: Vec<u8>,
+    now: Arc<Vec<u8>>,
+    durable: Arc<Vec<u8>>,
     dirty: BTreeSet<u64>,
 }
 
@@ -191,7 +192,7 @@ impl SimDisk {
             && let Some(file) = state.files.get_mut(&id)
         {
             for bytes in [&mut file.now, &mut file.durable] {
-                if let Some(byte) = bytes.get_mut(offset) {
+                if let Some(byte) = Arc::make_mut(bytes).get_mut(offset) {
                     *byte ^= flip;
                 }
             }
@@ -201,14 +202,15 @@ impl SimDisk {
     /// Content of a file as a program reads it.
     pub fn read_file(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.lock();
-        state.files.get(state.names.get(name)?).map(|file| file.now.clone())
+        state.files.get(state.names.get(name)?).map(|file| file.now.to_vec())
     }
 
     /// Replaces or makes a file, durably.
     pub fn write_file(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.lock();
         let id = state.new_file();
-        state.files.insert(id, Contents { now: bytes.clone(), durable: bytes, dirty: BTreeSet::new() });
+        let bytes = Arc::new(bytes);
+        state.files.insert(id, Contents { now: Arc::clone(&bytes), durable: bytes, dirty: BTreeSet::new() });
         state.names.insert(name.to_owned(), id);
         state.durable_names.insert(name.to_owned(), id);
     }
@@ -286,25 +288,51 @@ impl Change {
 impl Contents {
     fn crash(&mut self, mut fate: impl FnMut(u64) -> Fate) {
         for page in std::mem::take(&mut self.dirty) {
-            let from = page as usize * PAGE_BYTES;
-            let length = match fate(page) {
-                Fate::Lost => continue,
-                Fate::Kept => PAGE_BYTES,
-                Fate::Torn(bytes) => bytes.min(PAGE_BYTES),
-            };
-            let to = (from + length).min(self.now.len());
-            if from < to {
-                self.durable.resize(self.durable.len().max(to), 0);
-                self.durable[from..to].copy_from_slice(&self.now[from..to]);
+            match fate(page) {
+                Fate::Lost => {}
+                Fate::Kept => self.keep(page, PAGE_BYTES),
+                Fate::Torn(bytes) => self.keep(page, bytes.min(PAGE_BYTES)),
             }
         }
-        self.now = self.durable.clone();
+        self.now = Arc::clone(&self.durable);
+    }
+
+    fn sync(&mut self) {
+        let size = self.now.len();
+        if self.durable.len() < size {
+            Arc::make_mut(&mut self.durable).resize(size, 0);
+        }
+        for page in std::mem::take(&mut self.dirty) {
+            self.keep(page, PAGE_BYTES);
+        }
+    }
+
+    /// Makes the first bytes of a page durable.
+    fn keep(&mut self, page: u64, bytes: usize) {
+        let from = page as usize * PAGE_BYTES;
+        let to = (from + bytes).min(self.now.len());
+        if from < to {
+            let durable = Arc::make_mut(&mut self.durable);
+            durable.resize(durable.len().max(to), 0);
+            durable[from..to].copy_from_slice(&self.now[from..to]);
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8], from: usize) {
+        let to = from + bytes.len();
+        if to > self.now.len() {
+            self.resize(to);
+        }
+        Arc::make_mut(&mut self.now)[from..to].copy_from_slice(bytes);
+        self.dirty.extend((from / PAGE_BYTES) as u64..to.div_ceil(PAGE_BYTES) as u64);
     }
 
     fn resize(&mut self, bytes: usize) {
-        self.now.resize(bytes, 0);
+        Arc::make_mut(&mut self.now).resize(bytes, 0);
         // Cutting a file is journalled; what it cut never comes back.
-        self.durable.truncate(bytes);
+        if bytes < self.durable.len() {
+            Arc::make_mut(&mut self.durable).truncate(bytes);
+        }
     }
 }
 
@@ -407,15 +435,9 @@ impl DiskFile for SimFile {
                 Some(Fault::Short(limit)) => &bytes[..limit.min(bytes.len())],
                 None => bytes,
             };
-            let (from, to) = (offset as usize, offset as usize + bytes.len());
-            let size = contents(state, self.id)?.now.len();
-            state.check_room(to.saturating_sub(size) as u64)?;
-            let file = contents(state, self.id)?;
-            if to > size {
-                file.resize(to);
-            }
-            file.now[from..to].copy_from_slice(bytes);
-            file.dirty.extend((from / PAGE_BYTES) as u64..to.div_ceil(PAGE_BYTES) as u64);
+            let size = contents(state, self.id)?.now.len() as u64;
+            state.check_room((offset + bytes.len() as u64).saturating_sub(size))?;
+            contents(state, self.id)?.write(bytes, offset as usize);
             Ok(bytes.len())
         })
     }
@@ -424,13 +446,7 @@ impl DiskFile for SimFile {
         self.with(|state| {
             state.check(SimOperation::Sync)?;
             state.syncs += 1;
-            let file = contents(state, self.id)?;
-            file.durable.resize(file.now.len(), 0);
-            for page in std::mem::take(&mut file.dirty) {
-                let from = (page as usize * PAGE_BYTES).min(file.now.len());
-                let to = (from + PAGE_BYTES).min(file.now.len());
-                file.durable[from..to].copy_from_slice(&file.now[from..to]);
-            }
+            contents(state, self.id)?.sync();
             Ok(())
         })
     }
