@@ -19,7 +19,7 @@
 //! let found = InitCluster {
 //!     cluster_id: "7f2c2f9e-8a4e-4c55-9e5c-0f5a0a7f0001".into(),
 //!     epoch: 42,
-//!     settings: Some(ClusterSettings::default()),
+//!     settings: Some(ClusterSettings::DEFAULT),
 //!     members: vec![],
 //!     next_raft_id: 1,
 //! };

@@ -201,7 +201,7 @@ impl State {
         self.leases.len()
     }
 
-    /// The instances of a lease; none if it is not open.
+    /// The instances of a lease, in no particular order; none if it is not open.
     pub fn lease_instances(&self, id: LeaseId) -> impl Iterator<Item = &Arc<InstanceRecord>> {
         self.slots_of(id).filter_map(|slot| self.instances.get(slot))
     }

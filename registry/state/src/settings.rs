@@ -108,7 +108,8 @@ const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 const GIB: u64 = 1 << 30;
 
 impl ClusterSettings {
-    /// The settings of a cluster that is founded without any (P/S1).
+    /// The settings of a cluster that is founded without any (P/S1). Not the same as `default()`, which
+    /// protobuf wants to be all zeros.
     pub const DEFAULT: Self = Self {
         version: 1,
         default_ttl_ms: 15 * SECOND_MS,

@@ -51,15 +51,27 @@ impl Step {
     /// Adds an event; at most one per instance and revision, so a second change joins the first.
     fn event(&mut self, event: Event) {
         self.visible = true;
-        if self.may_repeat {
-            let earlier = self.events.iter_mut().find(|earlier| is_same(&earlier.instance, &event.instance));
-            if let Some(earlier) = earlier {
+        match self.earlier(&event.instance) {
+            Some(earlier) => {
                 earlier.cause = event.cause;
                 earlier.instance = event.instance;
-                return;
             }
+            None => self.events.push(event),
         }
-        self.events.push(event);
+    }
+
+    /// An instance changed in a way that no reader sees: an event of it in this step shows the new record.
+    fn refresh(&mut self, record: &Arc<InstanceRecord>) {
+        if let Some(earlier) = self.earlier(record) {
+            earlier.instance = record.clone();
+        }
+    }
+
+    fn earlier(&mut self, record: &InstanceRecord) -> Option<&mut Event> {
+        if !self.may_repeat {
+            return None;
+        }
+        self.events.iter_mut().find(|earlier| is_same(&earlier.instance, record))
     }
 }
 
@@ -116,7 +128,9 @@ impl State {
         };
         let record = Arc::new(record);
         self.swap(step, previous.as_deref(), &record);
-        if !same {
+        if same {
+            step.refresh(&record);
+        } else {
             let kind = if previous.is_some() { EventKind::Updated } else { EventKind::Added };
             step.event(Event { kind, cause, instance: record.clone(), previous });
         }
@@ -271,9 +285,13 @@ impl State {
         Some(*lease)
     }
 
-    /// The instances of a lease, at most [`LEASE_INSTANCES_MAX`](crate::limits::LEASE_INSTANCES_MAX).
+    /// The instances of a lease, at most [`LEASE_INSTANCES_MAX`](crate::limits::LEASE_INSTANCES_MAX),
+    /// sorted by name: the index has them by numbers of services, which differ between nodes, and events
+    /// come in this order.
     pub(super) fn records_of(&self, id: LeaseId) -> Vec<Arc<InstanceRecord>> {
-        self.lease_instances(id).cloned().collect()
+        let mut records: Vec<_> = self.lease_instances(id).cloned().collect();
+        records.sort_by(|a, b| (&a.service, &a.instance_id).cmp(&(&b.service, &b.instance_id)));
+        records
     }
 
     fn attach(&mut self, id: LeaseId, slot: Slot) {

@@ -141,8 +141,10 @@ impl State {
         client: &str,
     ) -> (Arc<InstanceRecord>, RegisterOutcome) {
         let id = &entry.registration.instance_id;
-        // Touching its lease may have changed the record that was looked at.
-        let service = &entry.service;
+        // Touching its lease may have changed the record that was looked at, and an entry before it may
+        // have made the service known.
+        let service =
+            self.services.get_key_value(&*entry.service).map_or(&entry.service, |(key, _)| key).clone();
         let previous = self.instance(&service.namespace, &service.name, id).cloned();
         let owner = previous.as_deref().filter(|_| entry.same_owner);
         let asked = InstanceState::try_from(entry.registration.state).unwrap_or(InstanceState::Unspecified);
@@ -151,7 +153,11 @@ impl State {
             given => given,
         };
         let record = InstanceRecord {
-            service: entry.service.clone(),
+            operator_override: match &previous {
+                Some(previous) => previous.operator_override.clone(),
+                None => self.override_for(&service, id),
+            },
+            service,
             instance_id: previous.as_ref().map_or_else(|| SmolStr::new(id), |p| p.instance_id.clone()),
             content: entry.content.clone(),
             reported_state,
@@ -163,10 +169,6 @@ impl State {
             client: match owner {
                 Some(owner) if client.is_empty() || owner.client == client => owner.client.clone(),
                 _ => self.shared_client(client),
-            },
-            operator_override: match &previous {
-                Some(previous) => previous.operator_override.clone(),
-                None => self.override_for(&entry.service, id),
             },
             protection: None,
         };
