@@ -23,6 +23,7 @@ use registry_state::ClusterSettings;
 pub use layers::{Sources, is_own_variable};
 pub use nodes::{Node, endpoint, nodes_digest};
 pub use print::print_default;
+pub(crate) use validate::is_loopback;
 pub use validate::{check_all, load};
 
 /// A configuration in which every value is within its bounds and every relation holds.

@@ -19,6 +19,8 @@ const TRANSFER_LIMIT: Duration = Duration::from_secs(1);
 const TRANSFER_TRIES: u32 = 2;
 /// Longest wait until the peers have heard something: one is as good as all, and each may be dead.
 const NOTICE_LIMIT: Duration = Duration::from_millis(500);
+/// Longest wait for a port to close once nobody is to be waited for.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Longest wait for Raft to end.
 const RAFT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -29,16 +31,14 @@ pub trait Parts {
     /// Tries once to hand leadership to the best voter that is not stopping; true if this node does not
     /// lead (any more) or nobody else could.
     fn transfer_leadership(&self, deadline: Instant) -> impl Future<Output = bool> + Send;
-    /// Begins to close the client port: GOAWAY, and CLOSING to watches.
-    fn close_clients(&self);
-    /// Waits until the last call of a client has ended.
-    fn clients_gone(&self) -> impl Future<Output = ()> + Send;
+    /// Closes the client port: GOAWAY, CLOSING to watches; calls under way may end within `limit`.
+    fn close_clients(&self, limit: Duration) -> impl Future<Output = ()> + Send;
     /// Tells the peers that this node is gone.
     fn say_goodbye(&self) -> impl Future<Output = ()> + Send;
     /// Ends Raft.
     fn stop_raft(&self) -> impl Future<Output = ()> + Send;
     /// Closes the peer listener.
-    fn close_peers(&self);
+    fn close_peers(&self) -> impl Future<Output = ()> + Send;
 }
 
 /// Runs the stop to its end. Dropping it in between (a second signal) is safe: it is a crash, no more.
@@ -58,15 +58,14 @@ pub async fn stop(parts: &impl Parts, times: ShutdownConfig) {
 
     sleep(times.linger).await;
     tracing::info!("stopping: closing the client port");
-    parts.close_clients();
-    if timeout(times.drain, parts.clients_gone()).await.is_err() {
-        tracing::warn!(waited = ?times.drain, "calls of clients are cut off");
+    if timeout(times.drain + CLOSE_LIMIT, parts.close_clients(times.drain)).await.is_err() {
+        tracing::warn!("the client port does not close; going on");
     }
 
     let _ = timeout(NOTICE_LIMIT, parts.say_goodbye()).await;
     if timeout(RAFT_LIMIT, parts.stop_raft()).await.is_err() {
         tracing::warn!(waited = ?RAFT_LIMIT, "Raft does not end; leaving anyway");
     }
-    parts.close_peers();
+    let _ = timeout(CLOSE_LIMIT, parts.close_peers()).await;
     tracing::info!(took = ?begun.elapsed(), "stopped");
 }

@@ -57,6 +57,7 @@ struct Shared {
     caught_up: watch::Sender<bool>,
     consensus: OnceLock<Consensus>,
     joined: AtomicBool,
+    closing: AtomicBool,
     /// Members that said that they stop, with the nonce of the process that said it.
     leaving: Mutex<BTreeMap<u64, u64>>,
 }
@@ -79,6 +80,7 @@ impl Standing {
             process_nonce,
             identity: Mutex::new(folder.identity().clone()),
             joined: AtomicBool::new(folder.identity().joined),
+            closing: AtomicBool::new(false),
             folder: Mutex::new(folder),
             stage: watch::Sender::new(Stage::Waiting { what: "starting".to_owned(), outside: false }),
             stopping: watch::Sender::new(false),
@@ -219,6 +221,12 @@ impl Standing {
         self.shared.stopping.send_replace(true);
     }
 
+    /// Sends traffic elsewhere from now on: a while after [`stop`](Self::stop), because connections are
+    /// still on their way to this node then (P/N9).
+    pub fn close(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+    }
+
     /// Whether the node is in an orderly stop.
     pub fn is_stopping(&self) -> bool {
         *self.shared.stopping.borrow()
@@ -242,7 +250,7 @@ impl Standing {
     /// # Errors
     /// Why not, for people.
     pub fn readiness(&self) -> Result<(), String> {
-        if self.is_stopping() {
+        if self.shared.closing.load(Ordering::Acquire) {
             return Err("stopping".to_owned());
         }
         match &*self.shared.stage.borrow() {

@@ -37,12 +37,8 @@ impl Parts for Fake {
         self.transfers.lock().unwrap().pop().unwrap_or(true)
     }
 
-    fn close_clients(&self) {
-        self.note("close clients");
-    }
-
-    async fn clients_gone(&self) {
-        self.step("drain").await;
+    async fn close_clients(&self, _: Duration) {
+        self.step("close clients").await;
     }
 
     async fn say_goodbye(&self) {
@@ -53,16 +49,15 @@ impl Parts for Fake {
         self.step("stop raft").await;
     }
 
-    fn close_peers(&self) {
-        self.note("close peers");
+    async fn close_peers(&self) {
+        self.step("close peers").await;
     }
 }
 
 const TIMES: ShutdownConfig =
     ShutdownConfig { linger: Duration::from_secs(1), drain: Duration::from_secs(10) };
 
-const ORDER: [&str; 7] =
-    ["stopping", "transfer", "close clients", "drain", "goodbye", "stop raft", "close peers"];
+const ORDER: [&str; 6] = ["stopping", "transfer", "close clients", "goodbye", "stop raft", "close peers"];
 
 #[tokio::test(start_paused = true)]
 async fn everything_stops_in_its_order() {

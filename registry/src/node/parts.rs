@@ -1,0 +1,103 @@
+//! The parts of a node as its orderly stop sees them.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use registry_proto::internal::GoodbyeRequest;
+use tokio::time::{Instant, timeout};
+
+use super::Node;
+use crate::peers::Purpose;
+use crate::raft::TransferError;
+use crate::shutdown::Parts;
+
+pub(super) struct StopParts<'a> {
+    node: &'a Node,
+    /// Members that did not take over when asked.
+    tried: Mutex<BTreeSet<u64>>,
+}
+
+impl<'a> StopParts<'a> {
+    pub(super) fn new(node: &'a Node) -> Self {
+        Self { node, tried: Mutex::default() }
+    }
+
+    /// Tells every other member; whoever does not answer learns it from the end of the connection.
+    async fn tell(&self, leaving_now: bool) {
+        let Some(core) = self.node.core.get() else { return };
+        let own = core.peers.raft_id();
+        let membership = core.consensus.status().membership;
+        let others = membership.members.keys().copied().filter(|member| *member != own);
+        let calls = others.filter_map(|member| {
+            let mut client = core.peers.client(member, Purpose::Control)?;
+            let request = GoodbyeRequest { header: Some(core.peers.header(member)), leaving_now };
+            Some(async move {
+                if let Err(status) = client.goodbye(request).await {
+                    tracing::debug!(member, %status, "a member was not told of the stop");
+                }
+            })
+        });
+        join_all(calls).await;
+    }
+}
+
+impl Parts for StopParts<'_> {
+    async fn say_stopping(&self) {
+        self.node.standing.stop();
+        self.tell(false).await;
+    }
+
+    async fn transfer_leadership(&self, deadline: Instant) -> bool {
+        let Some(consensus) = self.node.standing.consensus() else { return true };
+        if consensus.leadership().is_none() {
+            return true;
+        }
+        let mut exclude = self.tried.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        exclude.extend(self.node.standing.leaving());
+        match consensus.transfer_leadership(None, &exclude, deadline).await {
+            Ok(leadership) => {
+                tracing::info!(%leadership, "leadership is handed over");
+                true
+            }
+            Err(TransferError::TimedOut { target }) => {
+                tracing::warn!(target, "a member did not take over in time");
+                self.tried.lock().unwrap_or_else(PoisonError::into_inner).insert(target);
+                false
+            }
+            Err(TransferError::NotLeader { .. } | TransferError::Stopped) => true,
+            Err(error @ TransferError::NoCandidate) => {
+                tracing::info!(%error, "leadership is not handed over");
+                true
+            }
+        }
+    }
+
+    async fn close_clients(&self, limit: Duration) {
+        self.node.standing.close();
+        self.node.front.close();
+        self.node.health.end().await;
+        let server = &self.node.client_server;
+        server.go_away();
+        if timeout(limit, server.ended()).await.is_err() {
+            tracing::warn!(waited = ?limit, "calls of clients are cut off");
+            server.close();
+        }
+    }
+
+    async fn say_goodbye(&self) {
+        self.tell(true).await;
+    }
+
+    async fn stop_raft(&self) {
+        if let Some(core) = self.node.core.get() {
+            core.consensus.shutdown().await;
+        }
+    }
+
+    async fn close_peers(&self) {
+        self.node.peer_server.close();
+        self.node.peer_server.ended().await;
+    }
+}
