@@ -25,3 +25,6 @@ pub mod dev;
 pub mod http;
 pub mod metrics;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testbed;

@@ -167,3 +167,7 @@ impl RenewalCalls for RenewalServer {
         Ok(AwaitWatchesResponse { watches: count(sent.watches), pending: count(sent.pending) })
     }
 }
+
+#[cfg(test)]
+#[path = "renewals_test.rs"]
+mod tests;
