@@ -116,8 +116,12 @@ impl Error {
 
     /// The object for `-o json`.
     pub(crate) fn json(&self) -> String {
-        let object = serde_json::json!({ "error": *self.0 });
-        format!("{object:#}")
+        #[derive(Serialize)]
+        struct Object<'a> {
+            error: &'a Report,
+        }
+        // Strings and numbers only, so there is nothing that JSON could not hold.
+        serde_json::to_string_pretty(&Object { error: &self.0 }).unwrap_or_else(|_| self.to_string())
     }
 }
 

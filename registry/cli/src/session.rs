@@ -24,17 +24,13 @@ pub(crate) fn client(global: &Global, reach: Reach) -> Result<Client, Error> {
         // Stale reads show what the node knows, not what an earlier answer made the client wait for.
         .call_options(CallOptions::new().any_revision())
         .build()
-        .map_err(|error| Error::of_call(connect_to(global), &error))
+        .map_err(|error| Error::of_call("ask the registry", &error))
 }
 
 /// A client that is connected to one node. Tells at once when nobody is there.
 pub(crate) async fn connected(global: &Global, reach: Reach, screen: &Screen) -> Result<Client, Error> {
     let client = client(global, reach)?;
     let _progress = screen.progress(format!("connecting to {}", global.endpoints.join(", ")));
-    client.connected().await.map_err(|error| Error::of_call(connect_to(global), &error))?;
+    client.connected().await.map_err(|error| Error::of_call("ask the registry", &error))?;
     Ok(client)
-}
-
-fn connect_to(global: &Global) -> String {
-    format!("connect to {}", global.endpoints.join(", "))
 }
