@@ -27,7 +27,7 @@ mod storage_test;
 pub use consensus::{Consensus, Outcome, ReadIndex};
 pub use error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
 pub use options::{RaftIdentity, RaftOptions, Timings};
-pub use published::{Elapsed, Observer, Published};
+pub use published::{Elapsed, HashMark, Observer, Published};
 pub use runtime::seed_raft;
 pub use start::{Built, LogDisk, Surroundings, build};
 pub use status::{Failure, Follower, Leadership, LogPosition, Member, Membership, RaftStatus, Role, Vote};

@@ -28,6 +28,7 @@ use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
 use super::status::{Leadership, LogPosition, Member, RaftStatus};
 use super::types::{CommandBytes, TypeConfig as C};
+use crate::metrics::Metrics;
 
 pub(crate) type RaftHandle = Raft<C, StateMachine>;
 type WriteError = RaftError<C, ClientWriteError<C>>;
@@ -73,6 +74,7 @@ pub(super) struct Inner {
     pub(super) log: LogStore,
     pub(super) shared: Shared,
     pub(super) mapper: Arc<Mapper>,
+    pub(super) metrics: Metrics,
     pub(super) status: watch::Receiver<RaftStatus>,
     pub(super) contact: Contact,
     pub(super) install_turn: InstallTurn,
@@ -125,7 +127,8 @@ impl Consensus {
     pub async fn propose(&self, command: &Command, deadline: Instant) -> Result<Outcome, ProposeError> {
         let command = CommandBytes(Bytes::from(command.encode()));
         let _room = self.inner.proposals.enter(command.0.len())?;
-        let patience = deadline.min(Instant::now() + self.patience());
+        let begun = Instant::now();
+        let patience = deadline.min(begun + self.patience());
         loop {
             let write = self.inner.raft.client_write(command.clone());
             let result = match timeout_at(deadline, write).await {
@@ -133,7 +136,10 @@ impl Consensus {
                 Err(_) => return Err(ProposeError::OutcomeUnknown),
             };
             let (leader, soon) = match result.map_err(refused) {
-                Ok(response) => return outcome(response),
+                Ok(response) => {
+                    self.inner.metrics.replication(begun.elapsed());
+                    return outcome(response);
+                }
                 Err(Refused::Final(error)) => return Err(error),
                 Err(Refused::Retry { leader, soon }) => (leader, soon),
             };
@@ -163,12 +169,11 @@ impl Consensus {
     /// True while nobody has led here for longer than a proposal would wait: it need not wait again.
     fn is_cut_off(&self) -> bool {
         let status = self.status();
-        let last = match status.leadership() {
-            Some(_) => status.last_quorum_acked,
-            None if status.leader.is_some() => return false,
-            None => status.leader_contact,
-        };
-        last.is_some_and(|at| at.elapsed() > self.patience())
+        let follows = status.leader.is_some_and(|leader| leader != self.inner.raft_id);
+        let acked = status.last_quorum_acked.filter(|_| status.leadership().is_some());
+        let last =
+            acked.map_or(self.inner.contact.last_known(), |at| at.max(self.inner.contact.last_known()));
+        !follows && last.elapsed() > self.patience()
     }
 
     /// Proposes a command only while `leadership` holds.
@@ -199,7 +204,7 @@ impl Consensus {
 
     /// The reign of this node, while it believes to lead.
     pub fn leadership(&self) -> Option<Leadership> {
-        self.status().leadership()
+        self.inner.mapper.leadership()
     }
 
     /// Confirms by a quorum round begun after this call that this node leads, and waits until the

@@ -1,7 +1,7 @@
 //! Turns the metrics of openraft into [`RaftStatus`].
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::codec;
 use super::consensus::RaftHandle;
 use super::contact::Contact;
-use super::status::{Failure, Follower, RaftStatus, Role};
-use super::types::TypeConfig as C;
+use super::status::{Failure, Follower, Leadership, Membership, RaftStatus, Role};
+use super::types::{StoredMembership, TypeConfig as C};
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 
@@ -25,7 +25,12 @@ pub(crate) struct Mapper {
     pub(crate) failure: Arc<OnceLock<Failure>>,
     /// After such a silence a follower knows no leader any more (P/R5).
     pub(crate) silence: Duration,
+    /// The membership mapped last: it changes rarely, and the status is asked for often.
+    pub(crate) membership: Mutex<Option<MappedMembership>>,
 }
+
+/// A membership of Raft, whether it is committed, and what it was mapped to.
+type MappedMembership = (Arc<StoredMembership>, bool, Arc<Membership>);
 
 impl Mapper {
     pub(crate) fn status(&self) -> RaftStatus {
@@ -34,9 +39,29 @@ impl Mapper {
         self.map(&metrics)
     }
 
+    /// The reign of this node, while it believes to lead.
+    pub(crate) fn leadership(&self) -> Option<Leadership> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.state == ServerState::Leader && metrics.running_state.is_ok();
+        (leads && metrics.vote.is_committed()).then(|| codec::leadership_from_raft(&metrics.vote.leader_id))
+    }
+
+    fn membership(&self, metrics: &RaftMetrics<C>) -> Arc<Membership> {
+        let stored = &metrics.membership_config;
+        let committed = stored.log_id() == metrics.committed_membership_config.log_id();
+        let mut last = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref() {
+            Some((known, same, mapped)) if Arc::ptr_eq(known, stored) && *same == committed => mapped.clone(),
+            _ => {
+                let mapped = Arc::new(codec::membership_from_raft(stored, committed));
+                *last = Some((stored.clone(), committed, mapped.clone()));
+                mapped
+            }
+        }
+    }
+
     fn map(&self, metrics: &RaftMetrics<C>) -> RaftStatus {
-        let membership = &metrics.membership_config;
-        let committed = membership.log_id() == metrics.committed_membership_config.log_id();
         let failed = self.failed(&metrics.running_state);
         let vote = codec::vote_from_raft(&metrics.vote);
         let position = |id: &Option<_>| id.as_ref().map(codec::position_from_raft);
@@ -50,7 +75,7 @@ impl Mapper {
                 *leader == metrics.id || heard().is_some_and(|at| at.elapsed() < self.silence)
             }),
             leader_contact: self.contact.last_heard(vote.leadership),
-            membership: Arc::new(codec::membership_from_raft(membership, committed)),
+            membership: self.membership(metrics),
             last_log_index: metrics.last_log_index,
             committed: position(&metrics.local_committed),
             applied: position(&metrics.last_applied),
@@ -111,6 +136,9 @@ pub(crate) async fn follow(
             take_over_endpoints(&peers, &next);
         }
         note(&metrics, &previous, &next);
+        if let (Some(leadership), Some(at)) = (next.leadership(), next.last_quorum_acked) {
+            mapper.contact.led(leadership, at);
+        }
         let ended = next.failed.is_some();
         status.send_if_modified(|current| {
             let changed = *current != next;

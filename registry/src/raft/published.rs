@@ -16,6 +16,17 @@ pub struct Published {
     pub state: State,
     /// The last entry that it includes; `None` = nothing applied yet.
     pub applied: Option<LogPosition>,
+    /// Hash of the state at the last index that is a multiple of 1,024, to compare with other nodes (P/O4).
+    pub hash_mark: Option<HashMark>,
+}
+
+/// What the state was at an index. Equal on all nodes, or one of them is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashMark {
+    /// The index, a multiple of 1,024.
+    pub index: u64,
+    /// Hash of the state with this entry applied.
+    pub hash: u64,
 }
 
 impl Published {
@@ -56,7 +67,7 @@ struct Progress {
 
 impl Board {
     pub(crate) fn new(state: State) -> Self {
-        let published = Arc::new(Published { state, applied: None });
+        let published = Arc::new(Published { state, applied: None, hash_mark: None });
         Self { newest: ArcSwap::new(published), applied: watch::Sender::new(Progress::default()) }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use registry_wal::Wal;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::consensus::RaftHandle;
@@ -52,6 +53,11 @@ impl Snapshotting {
     pub(crate) async fn run(mut self) {
         while self.raft.metrics().borrow_watched().running_state.is_ok() {
             sleep(self.look_every).await;
+            let snapshots = self.shared.snapshots.clone();
+            // A snapshot of the leader, or the own one, has taken the place of these.
+            if let Err(error) = blocking(move || Ok(snapshots.remove_older()?)).await {
+                tracing::warn!(%error, "an old snapshot was not removed");
+            }
             if !self.is_due() {
                 continue;
             }
@@ -82,12 +88,15 @@ impl Snapshotting {
         let frozen = frozen.await.map_err(std::io::Error::other)?;
         let applied_index = frozen.last_log_id.map_or(0, |id| id.index);
         let snapshots = self.shared.snapshots.clone();
-        blocking(move || {
-            // Those before the current one: the log no longer counts on them.
-            snapshots.remove_older()?;
-            Ok(snapshots.prepare(&frozen)?)
-        })
-        .await?;
+        let prepare = move || Ok(snapshots.prepare(&frozen)?);
+        if let Err(error) = blocking(prepare.clone()).await {
+            if error.kind() != std::io::ErrorKind::StorageFull {
+                return Err(error);
+            }
+            // What the reserve is for (P/W5): a snapshot makes the log short, which makes room.
+            self.release_reserve().await?;
+            blocking(prepare).await?;
+        }
         self.raft.trigger().snapshot().await.map_err(std::io::Error::other)?;
         self.last = Last { at: Instant::now(), applied_bytes, applied_index };
         let bytes = self.shared.snapshots.current_bytes();
@@ -95,6 +104,14 @@ impl Snapshotting {
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(applied_index, bytes, took_ms, "wrote a snapshot");
         Ok(())
+    }
+}
+
+impl Snapshotting {
+    async fn release_reserve(&self) -> std::io::Result<()> {
+        let (done, released) = oneshot::channel();
+        self.wal.release_reserve(Box::new(move |result| drop(done.send(result))))?;
+        released.await.map_err(std::io::Error::other)?
     }
 }
 

@@ -129,13 +129,14 @@ fn assemble(
     peers: Peers,
     metrics: Metrics,
 ) -> Built {
-    let contact = Contact::default();
+    let contact = Contact::new();
     let lease = options.timings.election_timeout_max;
     let mapper = Arc::new(Mapper {
         raft: raft.clone(),
         contact: contact.clone(),
         failure: shared.failure.clone(),
         silence: 2 * lease,
+        membership: Mutex::default(),
     });
     let (sender, status) = watch::channel(mapper.status());
     let snapshotting = Snapshotting::new(options, raft.clone(), shared.clone(), log.wal().clone());
@@ -146,6 +147,7 @@ fn assemble(
         log,
         shared,
         mapper: mapper.clone(),
+        metrics: metrics.clone(),
         status,
         contact,
         install_turn: Arc::default(),

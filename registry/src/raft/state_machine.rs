@@ -11,7 +11,7 @@ use registry_state::{Applied, Command, LeaseChange, RevisionEvents, State};
 
 use super::codec;
 use super::log_store::Barrier;
-use super::published::{Board, Observer, Published};
+use super::published::{Board, HashMark, Observer, Published};
 use super::snapshot::{Frozen, SnapshotFile, SnapshotStore, read};
 use super::status::Failure;
 use super::types::{CommandBytes, EntryReply, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
@@ -21,6 +21,9 @@ type ApplyResponder = openraft::storage::ApplyResponder<TypeConfig>;
 /// Entries applied before readers see them. Bounds how stale a reader gets in a long catch-up, while a
 /// burst still costs one publication.
 const PUBLISH_EVERY: usize = 1024;
+
+/// Entries between two hashes of the state that nodes compare (P/O4).
+const HASH_EVERY: u64 = 1024;
 
 /// What the state machine shares with the rest of the node.
 #[derive(Clone)]
@@ -39,6 +42,7 @@ pub(crate) struct StateMachine {
     state: State,
     last_applied: Option<LogId>,
     membership: StoredMembership,
+    hash_mark: Option<HashMark>,
     shared: Shared,
     barrier: Barrier,
 }
@@ -55,7 +59,7 @@ struct Batch {
 impl StateMachine {
     pub(crate) fn new(shared: Shared, barrier: Barrier) -> Self {
         let membership = StoredMembership::default();
-        Self { state: State::default(), last_applied: None, membership, shared, barrier }
+        Self { state: State::default(), last_applied: None, membership, hash_mark: None, shared, barrier }
     }
 
     /// The state as it is now, in constant time.
@@ -94,6 +98,9 @@ impl StateMachine {
             }
         }
         self.last_applied = Some(entry.log_id);
+        if entry.log_id.index.is_multiple_of(HASH_EVERY) {
+            self.hash_mark = Some(HashMark { index: entry.log_id.index, hash: self.state.state_hash() });
+        }
         batch.entries += 1;
         if let Some(responder) = responder {
             batch.replies.push((responder, reply));
@@ -115,7 +122,7 @@ impl StateMachine {
 
     fn publish_state(&self) -> Arc<Published> {
         let applied = self.last_applied.as_ref().map(codec::position_from_raft);
-        let published = Arc::new(Published { state: self.state.clone(), applied });
+        let published = Arc::new(Published { state: self.state.clone(), applied, hash_mark: self.hash_mark });
         self.shared.board.publish(published.clone());
         published
     }
@@ -171,6 +178,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         .await?;
         self.state = state.ok_or_else(|| io::Error::other("the snapshot has no content"))?;
         self.last_applied = meta.last_log_id;
+        self.hash_mark = None;
         self.membership = meta.last_membership.clone();
         let published = self.publish_state();
         for observer in self.shared.observers.iter() {
