@@ -1,6 +1,7 @@
 //! Nodes that consist of Raft and a peer port.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -85,51 +86,29 @@ impl Cluster {
     }
 
     fn members(&self) -> BTreeMap<u64, Member> {
-        let member = |id: u64, address: &String| Member {
-            name: format!("node-{id}"),
-            peer_endpoint: address.clone(),
-            ..Member::default()
-        };
-        self.addresses.iter().map(|(id, address)| (*id, member(*id, address))).collect()
+        members_at(&self.addresses)
     }
 
     /// Starts a node, with its disk and address of before if it had any.
     pub async fn start_node(&mut self, id: u64) {
-        let environment = Environment::system();
-        let address = self.addresses.get(&id).map_or("127.0.0.1:0", String::as_str);
-        let listener = environment.bind.bind(address).await.unwrap();
-        self.addresses.insert(id, listener.local_address().unwrap().to_string());
-
-        let identity = RaftIdentity {
-            cluster_id: CLUSTER.into(),
-            raft_id: id,
-            disk_id: uuid::Uuid::from_u128(id.into()).into(),
-        };
-        let mut options = RaftOptions::new(self.folders[&id].path().to_owned(), identity);
-        options.segment_bytes = 1 << 20;
-        options.joined = registry::raft::has_data(&options.directory).unwrap();
-        (self.tune)(&mut options);
-        let told = Arc::new(Told::default());
-        let around = Surroundings {
-            peers: Peers::new(environment.dial.clone(), CLUSTER.into(), id, environment.random.nonzero_u64()),
-            observers: vec![told.clone()],
-            metrics: Metrics::new(),
-            random: environment.random.clone(),
+        let address = self.addresses.get(&id).map_or("127.0.0.1:0", String::as_str).to_owned();
+        let spec = Spec {
+            id,
+            environment: Environment::system(),
+            address,
+            directory: self.folders[&id].path().to_owned(),
             disk: LogDisk::Files,
+            tune: self.tune,
         };
-        let built = build(options, around).await.unwrap();
-        let doubles = Arc::new(Doubles { id, consensus: built.consensus().clone() });
-        let service = PeerService { identity: doubles.clone(), forward: doubles.clone(), renewals: doubles };
-        let server =
-            Server::start(listener, Routes::new(service.into_server()), Arc::new(Unobserved)).unwrap();
-        let consensus = built.run().await;
-        self.nodes.insert(id, Node { id, consensus, told, server });
+        let node = run_node(spec).await;
+        self.addresses.insert(id, node.server.address().to_string());
+        self.nodes.insert(id, node);
     }
 
     /// Ends a node; its disk stays.
     pub async fn stop_node(&mut self, id: u64) {
         let node = self.nodes.remove(&id).unwrap();
-        node.server.close().await;
+        node.server.close();
         node.consensus.shutdown().await;
     }
 
@@ -168,6 +147,55 @@ impl Cluster {
     }
 }
 
+/// How to run one node.
+pub struct Spec {
+    pub id: u64,
+    pub environment: Environment,
+    pub address: String,
+    pub directory: PathBuf,
+    pub disk: LogDisk,
+    pub tune: fn(&mut RaftOptions),
+}
+
+/// Members by their addresses.
+pub fn members_at(addresses: &BTreeMap<u64, String>) -> BTreeMap<u64, Member> {
+    let member = |id: u64, address: &String| Member {
+        name: format!("node-{id}"),
+        peer_endpoint: address.clone(),
+        ..Member::default()
+    };
+    addresses.iter().map(|(id, address)| (*id, member(*id, address))).collect()
+}
+
+/// Binds, recovers and starts a node.
+pub async fn run_node(spec: Spec) -> Node {
+    let Spec { id, environment, address, directory, disk, tune } = spec;
+    let listener = environment.bind.bind(&address).await.unwrap();
+    let identity = RaftIdentity {
+        cluster_id: CLUSTER.into(),
+        raft_id: id,
+        disk_id: uuid::Uuid::from_u128(id.into()).into(),
+    };
+    let mut options = RaftOptions::new(directory, identity);
+    options.segment_bytes = 1 << 20;
+    options.joined = matches!(disk, LogDisk::Files) && registry::raft::has_data(&options.directory).unwrap();
+    tune(&mut options);
+    let told = Arc::new(Told::default());
+    let around = Surroundings {
+        peers: Peers::new(environment.dial.clone(), CLUSTER.into(), id, environment.random.nonzero_u64()),
+        observers: vec![told.clone()],
+        metrics: Metrics::new(),
+        random: environment.random.clone(),
+        disk,
+    };
+    let built = build(options, around).await.unwrap();
+    let doubles = Arc::new(Doubles { id, consensus: built.consensus().clone() });
+    let service = PeerService { identity: doubles.clone(), forward: doubles.clone(), renewals: doubles };
+    let server = Server::start(listener, Routes::new(service.into_server()), Arc::new(Unobserved)).unwrap();
+    let consensus = built.run().await;
+    Node { id, consensus, told, server }
+}
+
 /// Waits for a condition.
 pub async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -203,7 +231,8 @@ fn command(operation: Operation) -> Command {
     Command { proposed_at_unix_ms: 1, request: None, operation }
 }
 
-fn found() -> Command {
+/// Founds the state.
+pub fn found() -> Command {
     command(Operation::InitCluster(InitCluster {
         cluster_id: CLUSTER.into(),
         epoch: 7,

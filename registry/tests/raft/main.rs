@@ -2,4 +2,5 @@
 
 mod agreement;
 mod cluster;
+mod partition;
 mod snapshots;
