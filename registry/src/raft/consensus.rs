@@ -169,11 +169,14 @@ impl Consensus {
     /// True while nobody has led here for longer than a proposal would wait: it need not wait again.
     fn is_cut_off(&self) -> bool {
         let status = self.status();
-        let follows = status.leader.is_some_and(|leader| leader != self.inner.raft_id);
-        let acked = status.last_quorum_acked.filter(|_| status.leadership().is_some());
-        let last =
-            acked.map_or(self.inner.contact.last_known(), |at| at.max(self.inner.contact.last_known()));
-        !follows && last.elapsed() > self.patience()
+        let last = match (status.leadership(), status.last_quorum_acked) {
+            // A reign that has just begun: its first acknowledgement is on its way.
+            (Some(_), None) => return false,
+            (Some(_), Some(acked)) => acked,
+            (None, _) if status.leader.is_some() => return false,
+            (None, _) => self.inner.contact.last_known(),
+        };
+        last.elapsed() > self.patience()
     }
 
     /// Proposes a command only while `leadership` holds.

@@ -129,6 +129,8 @@ pub(crate) async fn follow(
     metrics: Metrics,
 ) {
     let mut changes = mapper.raft.metrics();
+    // A restarted follower must know where its leader is before it ever calls anybody itself.
+    take_over_endpoints(&peers, &status.borrow());
     loop {
         let next = mapper.status();
         let previous = status.borrow().clone();
@@ -162,6 +164,9 @@ pub(crate) async fn follow(
 
 fn take_over_endpoints(peers: &Peers, status: &RaftStatus) {
     let members = &status.membership.members;
+    if members.is_empty() {
+        return;
+    }
     for (id, member) in members {
         peers.set_endpoint(*id, &member.peer_endpoint);
     }
