@@ -278,6 +278,10 @@ impl IdentityCalls for Doubles {
         Ok(self.consensus.clone())
     }
 
+    fn seal(&self) -> Result<(), Status> {
+        Ok(())
+    }
+
     async fn hello(&self, _: pb::HelloRequest) -> Result<pb::HelloResponse, Status> {
         Err(Status::unimplemented("not in this test"))
     }
