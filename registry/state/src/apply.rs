@@ -18,6 +18,8 @@ mod target;
 
 use std::sync::Arc;
 
+use smol_str::SmolStr;
+
 use crate::client::{Record, Verdict};
 use crate::command::{Command, Operation, RequestKey};
 use crate::event::RevisionEvents;
@@ -54,44 +56,49 @@ impl State {
             return self.refused(Reason::InvalidField(violations));
         }
         let request = command.request.as_ref().filter(|_| command.operation.is_deduplicated());
-        let Some(request) = request else {
-            return self.execute(command, "");
+        let applied = match request {
+            Some(request) => self.apply_once(command, request),
+            None => self.execute(command, SmolStr::default()).0,
         };
-        match self.clients.verdict(request) {
-            Verdict::Refused(reason) => self.refused(reason),
+        self.clients.trim(&mut self.digest);
+        applied
+    }
+
+    /// Applies a client's write unless it was applied before (P/R3).
+    fn apply_once(&mut self, command: &Command, request: &RequestKey) -> Applied {
+        let name = match self.clients.verdict(request) {
+            Verdict::Refused(reason) => return self.refused(reason),
             Verdict::Repeated(record) => {
                 let (revision, outcome) = (record.revision, record.outcome.clone());
                 let reply = self.replay(&command.operation, revision, &outcome, command.proposed_at_unix_ms);
-                Applied { reply, revision, replayed: true, events: None, leases: Vec::new() }
+                return Applied { reply, revision, replayed: true, events: None, leases: Vec::new() };
             }
-            Verdict::Fresh => self.execute_and_record(command, request),
-        }
-    }
-
-    fn execute_and_record(&mut self, command: &Command, request: &RequestKey) -> Applied {
-        self.clients.begin(request, &mut self.digest);
-        let applied = self.execute(command, &request.client);
+            Verdict::Fresh(name) => name,
+        };
+        let (applied, owned) = self.execute(command, name.clone());
         if let Some(outcome) = replay::remember(&applied.reply) {
             let (serial, hash, revision) = (request.serial, request.hash, applied.revision);
             let record = Record { serial, hash, revision, outcome };
-            self.clients.finish(&request.client, record, &mut self.digest);
+            self.clients.record(&name, request.done_below, record, owned, &mut self.digest);
         }
         applied
     }
 
-    /// Does the operation as `client` (empty = none given) and closes the revision if it made one.
-    fn execute(&mut self, command: &Command, client: &str) -> Applied {
-        let mut step = Step::new(self.revision, command.proposed_at_unix_ms);
-        let reply = self.dispatch(&mut step, &command.operation, client).unwrap_or_else(Reply::Rejected);
+    /// Does the operation as `client` (empty = none given) and closes the revision if it made one. Returns
+    /// also how many instances the client won or lost.
+    fn execute(&mut self, command: &Command, client: SmolStr) -> (Applied, i64) {
+        let mut step = Step::new(self.revision, command.proposed_at_unix_ms, client);
+        let reply = self.dispatch(&mut step, &command.operation).unwrap_or_else(Reply::Rejected);
+        let owned = step.owned;
         let (events, leases) = self.close(step);
-        Applied { reply, revision: self.revision, replayed: false, events, leases }
+        (Applied { reply, revision: self.revision, replayed: false, events, leases }, owned)
     }
 
-    fn dispatch(&mut self, step: &mut Step, operation: &Operation, client: &str) -> Result<Reply, Rejection> {
+    fn dispatch(&mut self, step: &mut Step, operation: &Operation) -> Result<Reply, Rejection> {
         match operation {
             Operation::InitCluster(init) => self.init_cluster(init),
-            Operation::Register(register) => self.register(step, register, client),
-            Operation::BatchRegister(batch) => self.batch_register(step, batch, client),
+            Operation::Register(register) => self.register(step, register),
+            Operation::BatchRegister(batch) => self.batch_register(step, batch),
             Operation::Deregister(deregister) => self.deregister(step, deregister),
             Operation::SetState(set) => self.set_state(step, set),
             Operation::Drain(drain) => self.drain(step, drain),

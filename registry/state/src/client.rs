@@ -26,7 +26,7 @@ pub(crate) struct Client {
     /// It has the answers below this serial.
     pub(crate) done_below: u64,
     /// Instances whose recorded client it is. Derived: not in snapshots, not hashed.
-    pub(crate) owned: u32,
+    pub(crate) owned: u64,
     /// Its writes that are remembered, by serial.
     pub(crate) records: Vec<Record>,
 }
@@ -80,8 +80,8 @@ pub(crate) enum Remembered {
 /// What a request id says about a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict<'a> {
-    /// Not seen before: do it and record it.
-    Fresh,
+    /// Not seen before: do it and record it, for the client of this name.
+    Fresh(SmolStr),
     /// Done before: answer again.
     Repeated(&'a Record),
     /// Refused without being recorded.
@@ -141,61 +141,59 @@ impl Clients {
         if let Err(violations) = check(key) {
             return Verdict::Refused(Reason::InvalidField(violations));
         }
-        let known = self.map.get(key.client.as_str());
-        let floor = key.done_below.max(known.map_or(0, |client| client.floor()));
+        let known = self.map.get_key_value(key.client.as_str());
+        let floor = key.done_below.max(known.map_or(0, |(_, client)| client.floor()));
         if known.is_none() && key.serial > 1 {
             return Verdict::Refused(Reason::SessionUnknown);
         }
         if key.serial < floor {
             return Verdict::Refused(Reason::RequestSuperseded { floor });
         }
-        match known.and_then(|client| client.record(key.serial)) {
-            None => Verdict::Fresh,
+        let Some((name, client)) = known else { return Verdict::Fresh(SmolStr::new(&key.client)) };
+        match client.record(key.serial) {
+            None => Verdict::Fresh(name.clone()),
             Some(record) if record.hash == key.hash => Verdict::Repeated(record),
             Some(_) => Verdict::Refused(Reason::RequestIdReused),
         }
     }
 
-    /// Notes that a fresh write came, before it is done: from here on the client is known.
-    pub(crate) fn begin(&mut self, key: &RequestKey, digest: &mut Digest) {
+    /// Records a write of a client that was not seen before, and how many instances it won or lost by it.
+    pub(crate) fn record(
+        &mut self,
+        name: &SmolStr,
+        done_below: u64,
+        record: Record,
+        owned: i64,
+        digest: &mut Digest,
+    ) {
         self.tick += 1;
         let tick = self.tick;
-        self.update(&key.client, digest, |client| {
+        if let Some(client) = self.map.get(name) {
+            digest.remove(digest::of_client(name, client));
+        } else {
+            self.map.insert(name.clone(), Arc::default());
+        }
+        self.change(name, |client| {
             client.used = tick;
-            client.highest = client.highest.max(key.serial);
-            client.done_below = client.done_below.max(key.done_below);
+            client.highest = client.highest.max(record.serial);
+            client.done_below = client.done_below.max(done_below);
+            client.owned = client.owned.saturating_add_signed(owned);
             let floor = client.floor();
             client.records.retain(|record| record.serial >= floor);
-        });
-        self.trim(digest);
-    }
-
-    /// Records the outcome of the write that [`begin`](Self::begin) noted.
-    pub(crate) fn finish(&mut self, client: &str, record: Record, digest: &mut Digest) {
-        self.update(client, digest, |client| {
             let at = client.records.partition_point(|other| other.serial < record.serial);
             client.records.reserve_exact(1);
             client.records.insert(at, record);
+            digest.add(digest::of_client(name, client));
         });
     }
 
-    /// Counts an instance that the client owns from now on.
-    pub(crate) fn gain(&mut self, client: &str, digest: &mut Digest) {
-        self.update(client, digest, |client| client.owned = client.owned.saturating_add(1));
-    }
-
-    /// Counts an instance that the client no longer owns.
-    pub(crate) fn lose(&mut self, client: &str, digest: &mut Digest) {
-        if client.is_empty() {
-            return;
-        }
-        self.update(client, digest, |client| client.owned = client.owned.saturating_sub(1));
-        self.trim(digest);
+    /// Counts instances that a client won or lost by somebody else's write. False if it is not known.
+    pub(crate) fn own(&mut self, name: &SmolStr, owned: i64) -> bool {
+        self.change(name, |client| client.owned = client.owned.saturating_add_signed(owned))
     }
 
     /// Puts a client back from a snapshot, without instances as yet.
     pub(crate) fn restore(&mut self, name: SmolStr, client: Client, digest: &mut Digest) {
-        self.tick = self.tick.max(client.used);
         digest.add(digest::of_client(&name, &client));
         self.idle.insert(client.used, name.clone());
         self.map.insert(name, Arc::new(client));
@@ -205,38 +203,27 @@ impl Clients {
         self.tick = tick;
     }
 
-    /// Changes a client, or a new one, and keeps digest and order of the idle ones.
-    fn update(&mut self, name: &str, digest: &mut Digest, change: impl FnOnce(&mut Client)) {
-        if name.is_empty() {
-            return;
-        }
-        let (key, mut client) = match self.map.get_key_value(name) {
-            Some((key, client)) => (key.clone(), client.clone()),
-            None => (SmolStr::new(name), Arc::new(Client::default())),
-        };
+    /// Changes a client and keeps the order of the idle ones. False if it is not known.
+    fn change(&mut self, name: &SmolStr, change: impl FnOnce(&mut Client)) -> bool {
+        let Some(client) = self.map.get_mut(name.as_str()) else { return false };
+        let client = Arc::make_mut(client);
         let before = (client.used, client.owned);
-        let known = client.used > 0;
-        if known {
-            digest.remove(digest::of_client(&key, &client));
-        }
-        let changed = Arc::make_mut(&mut client);
-        change(changed);
-        digest.add(digest::of_client(&key, changed));
-        let after = (changed.used, changed.owned);
+        change(client);
+        let after = (client.used, client.owned);
         if before != after {
-            if known && before.1 == 0 {
+            if before.1 == 0 && before.0 > 0 {
                 self.idle.remove(&before.0);
             }
             if after.1 == 0 {
-                self.idle.insert(after.0, key.clone());
+                self.idle.insert(after.0, name.clone());
             }
         }
-        self.map.insert(key, client);
+        true
     }
 
-    /// Forgets idle clients beyond the bound, oldest first. The client that is writing is the newest, so
-    /// it is never among them.
-    fn trim(&mut self, digest: &mut Digest) {
+    /// Forgets idle clients beyond the bound, oldest first. At the end of a command, so that the client that
+    /// is writing is the newest.
+    pub(crate) fn trim(&mut self, digest: &mut Digest) {
         while self.idle.len() > IDLE_CLIENTS_MAX {
             let Some((used, name)) = self.idle.get_min().cloned() else { return };
             self.idle.remove(&used);

@@ -113,7 +113,7 @@ impl State {
     }
 
     fn check_clients(&self) -> Result<(), String> {
-        let mut owned: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut owned: BTreeMap<&str, u64> = BTreeMap::new();
         for record in self.instances.values().filter(|record| !record.client.is_empty()) {
             *owned.entry(&record.client).or_default() += 1;
         }

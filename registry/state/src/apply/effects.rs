@@ -20,6 +20,10 @@ pub(super) struct Step {
     pub(super) revision: Revision,
     /// Wall clock of the proposer; for labels.
     pub(super) now_unix_ms: u64,
+    /// `request_id.client` of the command; empty if none was given.
+    pub(super) client: SmolStr,
+    /// Instances that this client won or lost; counted when its write is recorded.
+    pub(super) owned: i64,
     visible: bool,
     /// True if an instance of the step may change a second time, so that its events must be joined.
     may_repeat: bool,
@@ -28,15 +32,22 @@ pub(super) struct Step {
 }
 
 impl Step {
-    pub(super) fn new(before: Revision, now_unix_ms: u64) -> Self {
+    pub(super) fn new(before: Revision, now_unix_ms: u64, client: SmolStr) -> Self {
         Self {
             revision: before.saturating_add(1),
             now_unix_ms,
+            client,
+            owned: 0,
             visible: false,
             may_repeat: false,
             events: Vec::new(),
             leases: Vec::new(),
         }
+    }
+
+    /// True if an instance may have changed already in this step.
+    pub(super) fn may_repeat(&self) -> bool {
+        self.may_repeat
     }
 
     /// Something that a reader sees has changed, with or without an event.
@@ -113,10 +124,25 @@ impl State {
         }
     }
 
-    /// Registers an instance or changes it. `record` gets its revision here.
+    /// Changes a registered instance.
+    pub(super) fn revise(
+        &mut self,
+        step: &mut Step,
+        previous: Arc<InstanceRecord>,
+        record: InstanceRecord,
+        cause: EventCause,
+    ) {
+        if let Some(number) = self.services.get(&previous.service).map(|service| service.number) {
+            self.put(step, number, Some(previous), record, cause);
+        }
+    }
+
+    /// Registers an instance in the service of this number, or changes it. `record` gets its revision
+    /// here.
     pub(super) fn put(
         &mut self,
         step: &mut Step,
+        number: u64,
         previous: Option<Arc<InstanceRecord>>,
         mut record: InstanceRecord,
         cause: EventCause,
@@ -127,7 +153,7 @@ impl State {
             _ => step.revision,
         };
         let record = Arc::new(record);
-        self.swap(step, previous.as_deref(), &record);
+        self.swap(step, number, previous.as_deref(), &record);
         if same {
             step.refresh(&record);
         } else {
@@ -143,16 +169,21 @@ impl State {
         self.instances.remove(&slot);
         self.digest.remove(digest::of_instance(&record));
         self.user_data_bytes = self.user_data_bytes.saturating_sub(record.user_data_bytes());
-        self.clients.lose(&record.client, &mut self.digest);
+        self.own(step, &record.client, -1);
         self.count(&record.service, Some(step.revision), |counts| counts.remove(&record));
         self.detach(step, record.lease_id, slot);
         step.event(Event { kind: EventKind::Removed, cause, instance: record, previous: None });
     }
 
     /// Puts `record` in the place of `previous`, or where nothing was.
-    fn swap(&mut self, step: &mut Step, previous: Option<&InstanceRecord>, record: &Arc<InstanceRecord>) {
-        let service = self.service_number(&record.service);
-        let slot = Slot { service, instance_id: record.instance_id.clone() };
+    fn swap(
+        &mut self,
+        step: &mut Step,
+        number: u64,
+        previous: Option<&InstanceRecord>,
+        record: &Arc<InstanceRecord>,
+    ) {
+        let slot = Slot { service: number, instance_id: record.instance_id.clone() };
         if let Some(previous) = previous {
             self.digest.remove(digest::of_instance(previous));
             self.user_data_bytes = self.user_data_bytes.saturating_sub(previous.user_data_bytes());
@@ -164,10 +195,12 @@ impl State {
             previous.inspect(|previous| counts.remove(previous));
             counts.add(record);
         });
-        let (old_client, old_lease) = previous.map_or(("", 0), |p| (p.client.as_str(), p.lease_id));
-        if record.client != old_client {
-            self.clients.gain(&record.client, &mut self.digest);
-            self.clients.lose(old_client, &mut self.digest);
+        let (old_client, old_lease) = previous.map_or((None, 0), |p| (Some(&p.client), p.lease_id));
+        if Some(&record.client) != old_client {
+            self.own(step, &record.client, 1);
+            if let Some(old_client) = old_client {
+                self.own(step, old_client, -1);
+            }
         }
         self.instances.insert(slot.clone(), record.clone());
         if record.lease_id != old_lease {
@@ -195,11 +228,23 @@ impl State {
         }
     }
 
-    /// The number of a service, which becomes known by it.
-    fn service_number(&mut self, key: &Arc<ServiceKey>) -> u64 {
-        match self.services.get(key) {
-            Some(service) => service.number,
-            None => self.insert_service(key.clone(), 0, GuardState::Armed),
+    /// Counts instances that a client won or lost. The client of the step is perhaps not known yet.
+    fn own(&mut self, step: &mut Step, client: &SmolStr, owned: i64) {
+        if client.is_empty() {
+            return;
+        }
+        if *client == step.client {
+            step.owned += owned;
+        } else {
+            self.clients.own(client, owned);
+        }
+    }
+
+    /// The name of a service as it is kept and its number; it becomes known by this.
+    pub(super) fn known_service(&mut self, key: &Arc<ServiceKey>) -> (Arc<ServiceKey>, u64) {
+        match self.services.get_key_value(key) {
+            Some((key, service)) => (key.clone(), service.number),
+            None => (key.clone(), self.insert_service(key.clone(), 0, GuardState::Armed)),
         }
     }
 
@@ -214,11 +259,6 @@ impl State {
         number
     }
 
-    /// Puts a service back from a snapshot.
-    pub(crate) fn restore_service(&mut self, key: Arc<ServiceKey>, revision: Revision, guard: GuardState) {
-        self.insert_service(key, revision, guard);
-    }
-
     /// The key of a service as it is kept, so that its name is stored once.
     pub(crate) fn shared_key(&self, key: ServiceKey) -> Arc<ServiceKey> {
         match self.services.get_key_value(&key) {
@@ -227,7 +267,7 @@ impl State {
         }
     }
 
-    pub(super) fn slot_of(&self, record: &InstanceRecord) -> Option<Slot> {
+    fn slot_of(&self, record: &InstanceRecord) -> Option<Slot> {
         let service = self.services.get(&record.service)?.number;
         Some(Slot { service, instance_id: record.instance_id.clone() })
     }
@@ -272,7 +312,7 @@ impl State {
         self.change_lease(id, |lease| lease.hold = LeaseHold::None);
         for record in self.records_of(id) {
             let free = InstanceRecord { protection: None, ..(*record).clone() };
-            self.put(step, Some(record), free, EventCause::Recovered);
+            self.revise(step, record, free, EventCause::Recovered);
         }
     }
 
@@ -313,16 +353,36 @@ impl State {
         }
     }
 
-    /// Text as the state keeps it already, or anew.
+    /// The name of a client as it is kept, or anew.
     pub(crate) fn shared_client(&self, client: &str) -> SmolStr {
         self.clients.name_of(client).unwrap_or_else(|| SmolStr::new(client))
     }
 
-    /// Puts an instance back from a snapshot. Its service, lease and client are there.
-    pub(crate) fn restore_instance(&mut self, record: Arc<InstanceRecord>) {
-        // A step that nobody closes: what the log decided stands in the other records.
-        let mut step = Step::new(0, 0);
-        step.revision = Revision::MAX;
-        self.swap(&mut step, None, &record);
+    /// Puts a service back from a snapshot.
+    pub(crate) fn restore_service(&mut self, key: Arc<ServiceKey>, revision: Revision, guard: GuardState) {
+        self.insert_service(key, revision, guard);
+    }
+
+    /// Puts an instance back from a snapshot, into the service of this number. Fails unless its lease and
+    /// client are there and the instance is not.
+    pub(crate) fn restore_instance(
+        &mut self,
+        number: u64,
+        record: Arc<InstanceRecord>,
+    ) -> Result<(), &'static str> {
+        let lease = self.leases.get_mut(&record.lease_id).ok_or("an instance has no lease")?;
+        lease.instances += 1;
+        if !record.client.is_empty() && !self.clients.own(&record.client, 1) {
+            return Err("an instance has an unknown client");
+        }
+        self.digest.add(digest::of_instance(&record));
+        self.user_data_bytes = self.user_data_bytes.saturating_add(record.user_data_bytes());
+        self.count(&record.service, None, |counts| counts.add(&record));
+        let slot = Slot { service: number, instance_id: record.instance_id.clone() };
+        self.lease_slots.insert((record.lease_id, slot.clone()));
+        match self.instances.insert(slot, record) {
+            None => Ok(()),
+            Some(_) => Err("an instance is there twice"),
+        }
     }
 }

@@ -35,7 +35,7 @@ impl State {
             for record in self.records_of(named.lease_id) {
                 self.hold_service(&record.service, command.hold_ms);
                 let kept = InstanceRecord { protection: Some(protection.clone()), ..(*record).clone() };
-                self.put(step, Some(record), kept, EventCause::Protected);
+                self.revise(step, record, kept, EventCause::Protected);
                 instances += 1;
             }
             leases += 1;

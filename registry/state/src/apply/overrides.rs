@@ -179,7 +179,7 @@ impl State {
         step.changed();
         if let Some(record) = self.registered(key).cloned() {
             let shown = InstanceRecord { operator_override, ..(*record).clone() };
-            self.put(step, Some(record), shown, cause);
+            self.revise(step, record, shown, cause);
         }
     }
 }

@@ -27,19 +27,14 @@ enum Choice {
 }
 
 impl State {
-    pub(super) fn register(
-        &mut self,
-        step: &mut Step,
-        command: &Register,
-        client: &str,
-    ) -> Result<Reply, Rejection> {
+    pub(super) fn register(&mut self, step: &mut Step, command: &Register) -> Result<Reply, Rejection> {
         let Some(registration) = &command.registration else {
             return Err(Reason::InvalidField(Vec::new()).into());
         };
-        let entry = self.look(registration, registration.lease_id, client, &mut Growth::default())?;
+        let entry = self.look(registration, registration.lease_id, &step.client, &mut Growth::default())?;
         let choice = self.choose_lease(&entry)?;
         let (lease_id, ttl_ms) = self.take_lease(step, choice, command.new_lease_id);
-        let (instance, outcome) = self.enter(step, &entry, lease_id, ttl_ms, client);
+        let (instance, outcome) = self.enter(step, &entry, lease_id, ttl_ms);
         let incarnation = instance.incarnation;
         Ok(Reply::Registered { instance, lease_id, incarnation, outcome })
     }
@@ -48,7 +43,6 @@ impl State {
         &mut self,
         step: &mut Step,
         command: &BatchRegister,
-        client: &str,
     ) -> Result<Reply, Rejection> {
         let ttl_ms = short(command.ttl_ms);
         let choice = match command.lease_id {
@@ -58,7 +52,7 @@ impl State {
         let mut growth = Growth::default();
         let mut entries = Vec::with_capacity(command.registrations.len());
         for (registration, index) in command.registrations.iter().zip(0..) {
-            let entry = self.look(registration, command.lease_id, client, &mut growth);
+            let entry = self.look(registration, command.lease_id, &step.client, &mut growth);
             entries.push(entry.map_err(|reason| Rejection { reason, index: Some(index) })?);
         }
         let joining = entries.iter().filter(|entry| !entry.is_in(command.lease_id)).count() as u32;
@@ -67,7 +61,7 @@ impl State {
         let (lease_id, ttl_ms) = self.take_lease(step, choice, command.new_lease_id);
         let mut results = Vec::with_capacity(entries.len());
         for entry in &entries {
-            let (instance, outcome) = self.enter(step, entry, lease_id, ttl_ms, client);
+            let (instance, outcome) = self.enter(step, entry, lease_id, ttl_ms);
             let (instance_id, incarnation) = (instance.instance_id.clone(), instance.incarnation);
             results.push(BatchEntry { instance_id, incarnation, outcome });
         }
@@ -138,14 +132,18 @@ impl State {
         entry: &Entry<'_>,
         lease_id: LeaseId,
         ttl_ms: u32,
-        client: &str,
     ) -> (Arc<InstanceRecord>, RegisterOutcome) {
         let id = &entry.registration.instance_id;
-        // Touching its lease may have changed the record that was looked at, and an entry before it may
-        // have made the service known.
-        let service =
-            self.services.get_key_value(&*entry.service).map_or(&entry.service, |(key, _)| key).clone();
-        let previous = self.instance(&service.namespace, &service.name, id).cloned();
+        // An entry before it in the batch may have made the service known.
+        let (service, number) = match entry.service {
+            Some(service) => (entry.key.clone(), service.number),
+            None => self.known_service(&entry.key),
+        };
+        // Touching its lease may have changed the record that was looked at.
+        let previous = match step.may_repeat() {
+            true => self.instance(&service.namespace, &service.name, id).cloned(),
+            false => entry.previous.clone(),
+        };
         let owner = previous.as_deref().filter(|_| entry.same_owner);
         let asked = InstanceState::try_from(entry.registration.state).unwrap_or(InstanceState::Unspecified);
         let reported_state = match asked {
@@ -167,13 +165,13 @@ impl State {
             lease_id,
             registered_at_unix_s: owner.map_or(step.now_unix_ms / 1_000, |owner| owner.registered_at_unix_s),
             client: match owner {
-                Some(owner) if client.is_empty() || owner.client == client => owner.client.clone(),
-                _ => self.shared_client(client),
+                Some(owner) if step.client.is_empty() => owner.client.clone(),
+                _ => step.client.clone(),
             },
             protection: None,
         };
         let (outcome, cause) = judge(previous.as_deref(), owner, &record);
-        (self.put(step, previous, record, cause), outcome)
+        (self.put(step, number, previous, record, cause), outcome)
     }
 
     fn override_for(&self, service: &Arc<crate::ServiceKey>, id: &str) -> Option<Arc<crate::Override>> {

@@ -13,12 +13,15 @@ use crate::instance::{Content, InstanceRecord, InstanceState};
 use crate::lease::LeaseHold;
 use crate::limits::WEIGHT_DEFAULT;
 use crate::reply::{Quota, Reason};
-use crate::state::State;
+use crate::service::Service;
+use crate::state::{Slot, State};
 
 /// A registration that was looked at and not refused.
 pub(super) struct Entry<'a> {
     pub(super) registration: &'a Registration,
-    pub(super) service: Arc<ServiceKey>,
+    pub(super) key: Arc<ServiceKey>,
+    /// The service, if it is known.
+    pub(super) service: Option<Service>,
     pub(super) previous: Option<Arc<InstanceRecord>>,
     pub(super) same_owner: bool,
     pub(super) content: Arc<Content>,
@@ -42,8 +45,15 @@ impl State {
         client: &str,
         growth: &mut Growth,
     ) -> Result<Entry<'a>, Reason> {
-        let service = self.shared_key(ServiceKey::new(&registration.namespace, &registration.service_name));
-        let previous = self.instance(&service.namespace, &service.name, &registration.instance_id).cloned();
+        let name = ServiceKey::new(&registration.namespace, &registration.service_name);
+        let (key, service) = match self.services.get_key_value(&name) {
+            Some((key, service)) => (key.clone(), Some(*service)),
+            None => (Arc::new(name), None),
+        };
+        let previous = service.and_then(|service| {
+            let instance_id = SmolStr::new(&registration.instance_id);
+            self.instances.get(&Slot { service: service.number, instance_id }).cloned()
+        });
         let same_owner = match &previous {
             Some(record) => is_same_owner(record, registration.incarnation, lease_id, client)?,
             None => false,
@@ -51,7 +61,7 @@ impl State {
         let kept = previous.as_ref().filter(|record| holds(&record.content, registration));
         let content =
             kept.map_or_else(|| Arc::new(content_of(registration)), |record| record.content.clone());
-        let entry = Entry { registration, service, previous, same_owner, content };
+        let entry = Entry { registration, key, service, previous, same_owner, content };
         self.admit(&entry, growth)?;
         Ok(entry)
     }
@@ -65,8 +75,8 @@ impl State {
             if self.instances.len() as u64 + growth.instances > quotas.instances {
                 return full(Quota::Instances, quotas.instances);
             }
-            let known = self.services.get(&entry.service);
-            let added = growth.per_service.entry(entry.service.clone()).or_insert(0);
+            let known = entry.service;
+            let added = growth.per_service.entry(entry.key.clone()).or_insert(0);
             growth.new_services += u64::from(known.is_none() && *added == 0);
             if self.services.len() as u64 + growth.new_services > quotas.services && known.is_none() {
                 return full(Quota::Services, quotas.services);
@@ -105,7 +115,7 @@ impl State {
             && (r.state == InstanceState::Unspecified as i32 || r.state == record.reported_state as i32)
             && lease.hold == LeaseHold::None
             && holds(&record.content, r)
-            && request.is_none_or(|request| self.clients.verdict(request) == Verdict::Fresh);
+            && request.is_none_or(|request| matches!(self.clients.verdict(request), Verdict::Fresh(_)));
         unchanged.then_some(record.lease_id)
     }
 }

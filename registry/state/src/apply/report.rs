@@ -43,7 +43,7 @@ impl State {
         let mut changed = 0;
         for record in records.into_iter().filter(|record| record.reported_state != state) {
             let reported = InstanceRecord { reported_state: state, ..(*record).clone() };
-            self.put(step, Some(record), reported, EventCause::StateReported);
+            self.revise(step, record, reported, EventCause::StateReported);
             changed += 1;
         }
         changed

@@ -206,22 +206,14 @@ impl StateDecoder {
 
     fn instance(&mut self, wire: &wire::Instance) -> Result<(), Fault> {
         let mut record = self.record(wire)?;
-        if !self.state.services.contains_key(&*record.service) {
-            return Err("an instance has no service".into());
+        let service = self.state.services.get(&record.service).ok_or("an instance has no service")?;
+        let number = service.number;
+        if !self.state.overrides.is_empty() {
+            let (service, instance_id) = (record.service.clone(), record.instance_id.clone());
+            let entry = self.state.overrides.get(&InstanceKey { service, instance_id });
+            record.operator_override = entry.map(|entry| entry.shared.clone());
         }
-        if !self.state.leases.contains_key(&record.lease_id) {
-            return Err("an instance has no lease".into());
-        }
-        if !record.client.is_empty() && self.state.clients.get(&record.client).is_none() {
-            return Err("an instance has an unknown client".into());
-        }
-        let key = InstanceKey { service: record.service.clone(), instance_id: record.instance_id.clone() };
-        if self.state.registered(&key).is_some() {
-            return Err("an instance is there twice".into());
-        }
-        record.operator_override = self.state.overrides.get(&key).map(|entry| entry.shared.clone());
-        self.state.restore_instance(Arc::new(record));
-        Ok(())
+        Ok(self.state.restore_instance(number, Arc::new(record))?)
     }
 
     fn revision(&mut self, revision: wire::Revision) -> Result<(), Fault> {
