@@ -104,7 +104,8 @@ fn a_refused_entry_is_named_by_its_index() {
 fn details_stay_below_one_kibibyte_whatever_is_wrong() {
     let long = "x".repeat(5_000);
     let fields = (0..1_000).map(|index| BadField::new(format!("metadata[{index}{long}]"), long.clone()));
-    let status = Error::InvalidField(fields.collect()).into_status(&hint());
+    let hint = LeaderHint { endpoint: format!("{}:8080", "x".repeat(120)), ..hint() };
+    let status = Error::InvalidField(fields.collect()).into_status(&hint);
     assert!(status.details().len() < 1_024, "{}", status.details().len());
     assert!(status.message().len() <= MESSAGE_BYTES);
     let violations = status.get_details_bad_request().unwrap().field_violations;

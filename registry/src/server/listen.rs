@@ -34,7 +34,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Answer to HTTP/1, readable for people with curl or a browser.
 const HTTP1_REFUSAL: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\n\
-    content-type: text/plain\r\nconnection: close\r\ncontent-length: 79\r\n\r\n\
+    content-type: text/plain\r\nconnection: close\r\ncontent-length: 80\r\n\r\n\
     This port speaks gRPC over HTTP/2 without TLS. Use registryctl, or a gRPC tool.\n";
 
 /// Alert `protocol_version` of TLS: tells a client that offers TLS that nobody here speaks it.

@@ -94,7 +94,11 @@ impl Seen<'_> {
         let is_self = id == self.raft.raft_id;
         let leads = self.raft.leadership().is_some();
         let follower = self.raft.followers.get(&id).filter(|_| leads);
-        let contact = follower.and_then(|follower| follower.last_contact);
+        let contact = match follower {
+            Some(follower) => follower.last_contact,
+            None if self.raft.leader == Some(id) => self.raft.leader_contact,
+            None => None,
+        };
         let silent = if is_self {
             Some(Duration::ZERO)
         } else {
