@@ -251,9 +251,9 @@ mod tests {
     #[test]
     fn ports_are_16_bits_and_not_0() {
         assert_eq!(problems(|checker| assert_eq!(checker.port("port", 65_535), 65_535)), []);
-        assert_eq!(problems(|checker| drop(checker.port("port", 0))).len(), 1);
-        assert_eq!(problems(|checker| drop(checker.port("port", 65_536))).len(), 1);
-        assert_eq!(problems(|checker| drop(checker.port("port", u32::MAX))).len(), 1);
+        assert_eq!(problems(|checker| assert_eq!(checker.port("port", 0), 0)).len(), 1);
+        assert_eq!(problems(|checker| assert_eq!(checker.port("port", 65_536), 0)).len(), 1);
+        assert_eq!(problems(|checker| assert_eq!(checker.port("port", u32::MAX), 0)).len(), 1);
     }
 
     #[test]
