@@ -202,11 +202,8 @@ fn hint(error: &registry_client::Error) -> String {
         Overloaded | RateLimited => later(),
         OutcomeUnknown => "it may have taken effect: look with `discover` before repeating".to_owned(),
         InstanceNotFound => "register it first, or check name and --namespace".to_owned(),
-        LeaseExpired => "it expired or was removed: register again".to_owned(),
-        StaleIncarnation => match error.detail("current_incarnation") {
-            Some(now) => format!("another owner holds it with incarnation {}", clean(now)),
-            None => "another owner holds it now".to_owned(),
-        },
+        LeaseExpired => "`register` begins a new lease".to_owned(),
+        StaleIncarnation => "without --incarnation, `register` takes it over".to_owned(),
         RevisionCompacted => match error.detail("oldest_revision") {
             Some(oldest) => format!("begin at revision {} or later, or without --from", clean(oldest)),
             None => "begin without --from".to_owned(),

@@ -10,6 +10,7 @@ use crate::args::value::Start;
 use crate::args::{Global, Watch};
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::output::text::clean;
 use crate::output::{Screen, watch as lines};
 use crate::session::{self, Reach};
 
@@ -27,7 +28,8 @@ pub(super) async fn watch(args: &Watch, global: &Global, screen: &Screen) -> Res
         let event = watch.next().await.map_err(|error| Error::of_call(action(), &error))?;
         progress = progress.filter(|_| matches!(event, WatchEvent::Connected { .. }));
         if let WatchEvent::Disconnected { error } = &event {
-            screen.warn(&format!("{}; the watch goes on elsewhere", Error::of_call("go on here", error)));
+            let node = error.endpoint().unwrap_or("the node");
+            screen.warn(&clean(&format!("the stream from {node} ended ({}); resuming", error.message())));
         }
         let complete = matches!(event, WatchEvent::Snapshot { .. } | WatchEvent::Resumed { .. });
         let told = messages(event);

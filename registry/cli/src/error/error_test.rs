@@ -29,12 +29,12 @@ fn every_reason_says_what_to_do_next() {
         (FailedPrecondition, "SESSION_UNKNOWN", &[], "run the command again"),
         (FailedPrecondition, "REGISTRATION_GONE", &[], "run the command again"),
         (NotFound, "INSTANCE_NOT_FOUND", &[], "register it first, or check name and --namespace"),
-        (NotFound, "LEASE_EXPIRED", &[], "it expired or was removed: register again"),
+        (NotFound, "LEASE_EXPIRED", &[], "`register` begins a new lease"),
         (
             FailedPrecondition,
             "STALE_INCARNATION",
             &[("current_incarnation", "14")],
-            "another owner holds it with incarnation 14",
+            "without --incarnation, `register` takes it over",
         ),
         (
             OutOfRange,
