@@ -7,14 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use registry_proto::v1::{Position, RevisionChanges, WatchRequest};
+use registry_proto::v1::{Consistency, Position, RevisionChanges, WatchRequest};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::metrics::count;
 use crate::watch::{MAX_AGE, Watch, WatchEvent};
 
 pub use view::View;
@@ -164,11 +163,13 @@ impl ServiceCache {
         let request = WatchRequest {
             service_name: options.service_name,
             namespace: options.namespace,
+            // Without a leader an old view, which tells its age, is better than none.
+            consistency: Consistency::LinearizableOrStale.into(),
             bookmark_interval: options.bookmark_interval.try_into().ok(),
             ..Default::default()
         };
-        let watch = Watch::new(client.clone(), request, options.max_age);
-        let task = tokio::spawn(follow(client, watch, shared.clone())).abort_handle();
+        let watch = Watch::new(client, request, options.max_age);
+        let task = tokio::spawn(follow(watch, shared.clone())).abort_handle();
         Self { shared, _task: Arc::new(Task(task)) }
     }
 
@@ -301,10 +302,10 @@ impl CacheEvents {
     }
 }
 
-async fn follow(client: Client, mut watch: Watch, shared: Arc<Shared>) {
+async fn follow(mut watch: Watch, shared: Arc<Shared>) {
     loop {
         match watch.next().await {
-            Ok(event) => apply(&client, &shared, event),
+            Ok(event) => apply(&shared, event),
             Err(error) => {
                 tracing::warn!(%error, "the watch of a cache ended for good");
                 let mut health = shared.health();
@@ -318,18 +319,15 @@ async fn follow(client: Client, mut watch: Watch, shared: Arc<Shared>) {
     }
 }
 
-fn apply(client: &Client, shared: &Shared, event: WatchEvent) {
-    let metrics = &client.core.metrics;
+fn apply(shared: &Shared, event: WatchEvent) {
     match event {
         WatchEvent::Connected { .. } => shared.health().connected = true,
         WatchEvent::Disconnected { .. } => shared.health().connected = false,
         WatchEvent::Snapshot { instances, position, staleness } => {
-            count(&metrics.snapshots);
             shared.health().told = Some((Instant::now(), staleness));
             shared.publish(View::new(instances, position), |view| Some(CacheEvent::Reset(view)));
         }
         WatchEvent::Changes { changes, position } => {
-            count(&metrics.revisions);
             let view = shared.view.load().after(&changes.events, position);
             shared.publish(view, |view| Some(CacheEvent::Changes { changes: Arc::new(changes), view }));
         }

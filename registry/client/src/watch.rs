@@ -129,6 +129,11 @@ impl Watch {
     pub async fn next(&mut self) -> Result<WatchEvent, Error> {
         loop {
             if let Some(event) = self.progress.pop() {
+                match &event {
+                    WatchEvent::Snapshot { .. } => count(&self.client.core.metrics.snapshots),
+                    WatchEvent::Changes { .. } => count(&self.client.core.metrics.revisions),
+                    _ => {}
+                }
                 return Ok(event);
             }
             if let Some(error) = &self.ended {

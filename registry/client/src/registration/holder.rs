@@ -21,6 +21,8 @@ use crate::metrics::count;
 /// Waits between tries to register again. The first is short: the instance is missing until then.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Shortest TTL that the registry grants.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
 
 pub(super) type Callback = Arc<dyn Fn(&RegistrationStatus) + Send + Sync>;
 
@@ -177,12 +179,9 @@ impl Holder {
 
     /// Takes over what the registry granted for a request sent at `sent_at` or later.
     fn take(&self, answer: ServiceRegisterResponse, sent_at: Instant) {
-        let ttl: Duration = answer
-            .instance
-            .as_ref()
-            .and_then(|instance| instance.ttl)
-            .and_then(|ttl| ttl.try_into().ok())
-            .unwrap_or_default();
+        let ttl = answer.instance.as_ref().and_then(|instance| instance.ttl);
+        // Always set in answers; renewing too often would be the lesser evil.
+        let ttl = ttl.and_then(|ttl| Duration::try_from(ttl).ok()).unwrap_or(SHORTEST_TTL);
         // A permanent instance has a lease without end; renewing it would only cost.
         let lease = (!ttl.is_zero()).then(|| self.client.core.keeper.hold(answer.lease_id, ttl, sent_at));
         let draining = {

@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) staleness_ms: Mutex<u64>,
     /// How its member entry shows it.
     pub(crate) health: Mutex<v1::MemberHealth>,
+    /// The cluster that it says it belongs to.
+    pub(crate) cluster_id: Mutex<String>,
     /// Revision that its stale reads show, if it lags.
     pub(crate) lag_at: Mutex<Option<u64>>,
 }
@@ -81,6 +83,7 @@ impl Mock {
                 calls: Mutex::default(),
                 staleness_ms: Mutex::new(0),
                 health: Mutex::new(v1::MemberHealth::Healthy),
+                cluster_id: Mutex::new("the-cluster".into()),
                 lag_at: Mutex::default(),
             })
         };

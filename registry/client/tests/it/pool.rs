@@ -165,3 +165,47 @@ async fn reads_spread_over_all_nodes_and_writes_go_to_the_leader() {
     assert_eq!(mock.nodes[2].count("register"), 60);
     assert!(mock.nodes.iter().all(|node| node.count("discover") > 0));
 }
+
+#[tokio::test]
+async fn a_stranger_at_a_members_address_is_not_believed() {
+    let mock = Mock::new(2);
+    let client = mock.client().await;
+    client.register(instance(1)).await.unwrap();
+    *mock.nodes[1].cluster_id.lock().unwrap() = "another cluster".into();
+    for _ in 0..20 {
+        let header = client.discover(orders()).await.unwrap().header.unwrap();
+        assert_eq!(header.cluster_id, "the-cluster");
+    }
+    assert!(mock.nodes[1].count("discover") <= 1);
+}
+
+#[tokio::test]
+async fn hooks_are_told_of_calls_and_connections() {
+    #[derive(Clone, Default)]
+    struct Told(Arc<std::sync::Mutex<Vec<String>>>);
+
+    impl registry_client::Hooks for Told {
+        fn call_ended(
+            &self,
+            method: &'static str,
+            _: Duration,
+            attempts: u32,
+            error: Option<&registry_client::Error>,
+        ) {
+            self.0.lock().unwrap().push(format!("{method} {attempts} {}", error.is_some()));
+        }
+
+        fn connection_changed(&self, endpoint: &str, up: bool) {
+            self.0.lock().unwrap().push(format!("{endpoint} {up}"));
+        }
+    }
+
+    let mock = Mock::new(1);
+    let told = Told::default();
+    let client = mock.builder().hooks(told.clone()).connect().await.unwrap();
+    client.discover(orders()).await.unwrap();
+    let one_try = client.with(CallOptions::new().no_retry());
+    mock.nodes[0].fail("discover", crate::mock::Fault::Refuse(crate::mock::no_quorum()));
+    one_try.discover(orders()).await.unwrap_err();
+    assert_eq!(*told.0.lock().unwrap(), ["node-1:8080 true", "discover 1 false", "discover 1 true"]);
+}

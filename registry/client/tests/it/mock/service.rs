@@ -46,7 +46,7 @@ impl Service {
             epoch: store.epoch,
             node_id: self.node.endpoint.clone(),
             leader_endpoint: store.leader.map(|leader| store.endpoints[leader].clone()).unwrap_or_default(),
-            cluster_id: "the-cluster".into(),
+            cluster_id: self.node.cluster_id.lock().unwrap().clone(),
             ..Default::default()
         })
     }
