@@ -1,10 +1,11 @@
 //! What leases need of Raft.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use registry_state::command::LeaseVersion;
 use registry_state::{Command, Expire, Operation, Reply};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::table::Overdue;
 use crate::environment::Clock;
@@ -48,6 +49,9 @@ pub struct Expired {
     pub instances: u32,
 }
 
+/// Pause before a full queue of rounds is tried again: about a round.
+const FULL_PAUSE: Duration = Duration::from_millis(2);
+
 /// Agreement by Raft, with the quorum rounds that linearizable reads share.
 #[derive(Debug, Clone)]
 pub struct RaftAgreement {
@@ -70,7 +74,16 @@ impl Agreement for RaftAgreement {
     }
 
     async fn confirm(&self, deadline: Instant) -> Result<Confirmed, Error> {
-        self.rounds.confirm(deadline).await
+        loop {
+            match self.rounds.confirm(deadline).await {
+                // Reads fill the queue: they may be shed, a renewal stands in line (P/O1).
+                Err(Error::Overloaded { .. }) if Instant::now() + FULL_PAUSE < deadline => {
+                    sleep(FULL_PAUSE).await;
+                }
+                Err(Error::Overloaded { .. } | Error::TooStale { .. }) => return Err(Error::NoQuorum),
+                result => return result,
+            }
+        }
     }
 
     async fn expire(

@@ -36,12 +36,66 @@ pub fn this_stream() -> Option<AbortHandle> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::body::Frame;
+    use hyper::server::conn::http2;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::sync::oneshot;
     use tokio::time::timeout;
 
     use super::*;
+
+    /// A body that is never short of data.
+    struct Endless(#[allow(dead_code, reason = "dropped with the stream")] Option<oneshot::Sender<()>>);
+
+    impl hyper::body::Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 16 << 10])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn ending_a_stream_whose_reader_stands_still_resets_it_and_leaves_the_connection_alone() {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (tell, told) = oneshot::channel();
+        let (alive, ended) = oneshot::channel();
+        let first = std::sync::Mutex::new(Some((tell, alive)));
+        let service = hyper::service::service_fn(move |_| {
+            let alive = first.lock().unwrap().take().map(|(tell, alive)| {
+                let _ = tell.send(this_stream());
+                alive
+            });
+            async { Ok::<_, Infallible>(http::Response::new(Endless(alive))) }
+        });
+        tokio::spawn(http2::Builder::new(AbortableExecutor).serve_connection(TokioIo::new(far), service));
+        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let (mut sender, connection) =
+            builder.handshake::<_, Empty<Bytes>>(TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        let call = || http::Request::get("http://node/").body(Empty::new()).unwrap();
+
+        let mut answer = sender.send_request(call()).await.unwrap();
+        let stream = told.await.unwrap().expect("a stream knows its own end");
+        stream.abort();
+        let ended = timeout(Duration::from_secs(10), ended).await.expect("what it held is freed");
+        assert!(ended.is_err());
+        let mut read = async || while answer.frame().await.expect("no proper end").is_ok() {};
+        timeout(Duration::from_secs(10), read()).await.expect("the stream is reset");
+        let answer = sender.send_request(call()).await.expect("the connection lives");
+        assert!(answer.status().is_success());
+    }
 
     #[tokio::test]
     async fn a_stream_can_be_ended_while_nothing_asks_it_for_more() {

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{self, Either};
 use futures::stream::{BoxStream, Stream, StreamExt, unfold};
 use registry_proto::v1;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tonic::Status;
 
@@ -21,6 +20,10 @@ const UNANSWERED: usize = 64;
 
 /// Leases in one request.
 const LEASES: usize = 4_096;
+
+/// Leases of all requests of a node that are unanswered: 8 MiB of ids. When all are taken no request is
+/// read until others have been answered.
+const PENDING_LEASES: usize = 1 << 20;
 
 /// Time after which renewals that failed for a common reason are to be sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -40,12 +43,13 @@ pub struct KeepAlive {
     renewals: Renewals,
     heads: Arc<dyn Heads>,
     closing: watch::Receiver<bool>,
+    room: Arc<Semaphore>,
 }
 
 impl KeepAlive {
     /// Answers by `renewals`, until `closing` is true.
     pub fn new(renewals: Renewals, heads: Arc<dyn Heads>, closing: watch::Receiver<bool>) -> Self {
-        Self { renewals, heads, closing }
+        Self { renewals, heads, closing, room: Arc::new(Semaphore::new(PENDING_LEASES)) }
     }
 
     /// Answers Heartbeat.
@@ -68,17 +72,18 @@ impl KeepAlive {
         &self,
         requests: impl Stream<Item = Result<v1::KeepAliveRequest, Status>> + Send + 'static,
     ) -> BoxStream<'static, Result<v1::KeepAliveResponse, Status>> {
-        let service = self.clone();
+        let (reading, answering) = (self.clone(), self.clone());
         let answers = until(requests.boxed(), self.closing.clone())
-            .map(move |request| {
-                let service = service.clone();
-                match request {
-                    Ok(request) => Either::Left(service.receive(request)),
-                    Err(End::Closing) => {
-                        Either::Right(future::ready(Err(service.heads.status(Error::ShuttingDown))))
-                    }
-                    Err(End::Broken(status)) => Either::Right(future::ready(Err(status))),
-                }
+            .then(move |request| {
+                let service = reading.clone();
+                // Not in the future: the deadline moves as soon as the request has been decoded.
+                let taken =
+                    request.map_err(|end| service.told(end)).and_then(|request| service.take(request));
+                async move { service.stand_in_line(taken?).await }
+            })
+            .map(move |taken| {
+                let service = answering.clone();
+                async move { Ok(service.answer(taken?).await) }
             })
             .buffered(UNANSWERED);
         let heads = self.heads.clone();
@@ -86,19 +91,35 @@ impl KeepAlive {
         answers.map(move |answer| answer.map(|answer| with_header(answer, heads.as_ref(), &mut told))).boxed()
     }
 
-    /// Takes a request the moment it was decoded: the deadline moves now, the answer follows.
-    fn receive(
-        self,
-        request: v1::KeepAliveRequest,
-    ) -> impl Future<Output = Result<v1::KeepAliveResponse, Status>> + Send {
-        let received = match check(&request) {
-            Ok(()) => Ok(self.renewals.receive(&request.lease_ids)),
-            Err(error) => Err(self.heads.status(error)),
-        };
-        async move { Ok(self.answer(request, received?).await) }
+    /// Takes a request the moment it was decoded: the deadlines of its leases move now, the answer follows.
+    fn take(&self, request: v1::KeepAliveRequest) -> Result<Taken, Status> {
+        let count = request.lease_ids.len();
+        if !(1..=LEASES).contains(&count) {
+            let error = Error::field("lease_ids", format!("must be 1 to {LEASES} leases, not {count}"));
+            return Err(self.heads.status(error));
+        }
+        let received = self.renewals.receive(&request.lease_ids);
+        Ok(Taken { request, received, _room: None })
     }
 
-    async fn answer(&self, request: v1::KeepAliveRequest, received: Received) -> v1::KeepAliveResponse {
+    /// Waits until the node has room for the leases of a request.
+    async fn stand_in_line(&self, taken: Taken) -> Result<Taken, Status> {
+        let count = u32::try_from(taken.request.lease_ids.len()).unwrap_or(u32::MAX);
+        let room = self.room.clone().acquire_many_owned(count).await;
+        // Never closed; and without the count the request would still be answered.
+        Ok(Taken { _room: room.ok(), ..taken })
+    }
+
+    /// The status with which a stream ends.
+    fn told(&self, end: End) -> Status {
+        match end {
+            End::Closing => self.heads.status(Error::ShuttingDown),
+            End::Broken(status) => status,
+        }
+    }
+
+    async fn answer(&self, taken: Taken) -> v1::KeepAliveResponse {
+        let Taken { request, received, _room } = taken;
         let deadline = Instant::now() + UNARY_DEADLINE;
         let mut ids = request.lease_ids;
         ids.sort_unstable();
@@ -119,6 +140,13 @@ impl KeepAlive {
             },
         }
     }
+}
+
+/// A request that is worked on.
+struct Taken {
+    request: v1::KeepAliveRequest,
+    received: Received,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// Why no further request is read.
@@ -145,14 +173,6 @@ fn until(
             Some(Err(status)) => Some((Err(End::Broken(status)), None)),
         }
     })
-}
-
-fn check(request: &v1::KeepAliveRequest) -> Result<(), Error> {
-    let count = request.lease_ids.len();
-    if (1..=LEASES).contains(&count) {
-        return Ok(());
-    }
-    Err(Error::field("lease_ids", format!("must be 1 to {LEASES} leases, not {count}")))
 }
 
 fn failure(lease_id: u64) -> v1::KeepAliveFailure {

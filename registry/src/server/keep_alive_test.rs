@@ -106,3 +106,28 @@ async fn the_end_of_a_stream_shortens_no_lease_and_a_closing_node_says_so() {
     assert_eq!(reason_of(&status), Some(v1::ErrorReason::ShuttingDown));
     assert!(answers.next().await.is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_holds_only_so_many_unanswered_leases() {
+    let (testbed, service) = service().await;
+    testbed.quorum.send_replace(false);
+    let ids: Vec<u64> = (1..=4_096).collect();
+    let mut streams: Vec<_> = (0..10)
+        .map(|_| {
+            service.keep_alive(stream::iter(1..).map({
+                let ids = ids.clone();
+                move |n| request(n, &ids)
+            }))
+        })
+        .collect();
+    for stream in &mut streams {
+        assert!(timeout(Duration::from_millis(1), stream.next()).await.is_err());
+    }
+    assert_eq!(service.room.available_permits(), 0);
+    testbed.quorum.send_replace(true);
+    for stream in &mut streams {
+        assert_eq!(stream.next().await.unwrap().unwrap().sequence, 1);
+    }
+    drop(streams);
+    assert_eq!(service.room.available_permits(), PENDING_LEASES);
+}

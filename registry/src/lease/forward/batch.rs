@@ -21,13 +21,16 @@ pub const BATCH_HEARTBEATS: usize = 1_024;
 /// A renewal that waited longer is failed, not sent (P/L2).
 pub const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// Somebody who waits for an answer.
+pub type Waiter<T> = oneshot::Sender<Result<T, Error>>;
+
 /// What a caller wants of the leader.
 #[derive(Debug)]
 pub enum Ask {
     /// Renew leases, at most 4,096. Answers which are not open.
-    Leases(Vec<u64>, oneshot::Sender<Result<Vec<u64>, Error>>),
+    Leases(Vec<u64>, Waiter<Vec<u64>>),
     /// Answer an encoded `HeartbeatRequest`.
-    Heartbeat(Bytes, oneshot::Sender<Result<ForwardedReply, Error>>),
+    Heartbeat(Bytes, Waiter<ForwardedReply>),
 }
 
 /// A wish with its age.
@@ -46,10 +49,10 @@ pub struct Batch {
     /// Arrival of the youngest renewal of each lease.
     lease_arrived: Vec<Instant>,
     position: HashMap<u64, usize>,
-    lease_waiters: Vec<(Vec<u64>, oneshot::Sender<Result<Vec<u64>, Error>>)>,
+    lease_waiters: Vec<(Vec<u64>, Waiter<Vec<u64>>)>,
     heartbeats: Vec<Bytes>,
     heartbeat_arrived: Vec<Instant>,
-    heartbeat_waiters: Vec<oneshot::Sender<Result<ForwardedReply, Error>>>,
+    heartbeat_waiters: Vec<Waiter<ForwardedReply>>,
 }
 
 impl Pending {
