@@ -66,7 +66,11 @@ impl Testbed {
             fate: watch::Sender::new(Fate::Applied),
             leadership: watch::Sender::new(Some(REIGN)),
             past: Mutex::default(),
-            published: ArcSwap::from_pointee(Published { state: State::default(), applied: None }),
+            published: ArcSwap::from_pointee(Published {
+                state: State::default(),
+                applied: None,
+                hash_mark: None,
+            }),
             applying: Mutex::new(0),
         };
         testbed.install(founded(42, history_events));
@@ -102,7 +106,7 @@ impl Testbed {
     fn publish(&self, state: State, index: u64) -> Arc<Published> {
         self.past.lock().unwrap().push(state.clone());
         let applied = Some(LogPosition { leadership: REIGN, index });
-        let published = Arc::new(Published { state, applied });
+        let published = Arc::new(Published { state, applied, hash_mark: None });
         self.published.store(published.clone());
         published
     }
