@@ -1,5 +1,7 @@
 //! Bounds that scripts are too small for.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, and reads its files")]
+
 use registry_state::limits::*;
 use registry_state::*;
 

@@ -6,6 +6,13 @@
 //!
 //! After each command all invariants are checked, and the state must come back from its snapshot.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads its files"
+)]
+
 #[path = "language/parse.rs"]
 mod parse;
 #[path = "language/show.rs"]

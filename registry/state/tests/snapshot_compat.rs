@@ -4,6 +4,13 @@
 //! before it, of the state that `rich_state` makes. `REWRITE=1` writes the file of the present format if it
 //! is missing; a file that is there is never changed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads its files"
+)]
+
 use std::path::{Path, PathBuf};
 
 use registry_state::*;

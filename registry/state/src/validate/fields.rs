@@ -146,3 +146,65 @@ pub(super) fn shown(value: &str) -> String {
 fn quoted(value: &str) -> String {
     format!("\"{}\"", shown(value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(check: impl FnOnce(&mut Violations)) -> bool {
+        let mut violations = Violations::new();
+        check(&mut violations);
+        !violations.is_empty()
+    }
+
+    #[test]
+    fn names_are_bounded_and_begin_and_end_well() {
+        for good in ["a", "A-1_b.c", "0", &"n".repeat(253)] {
+            assert!(!refused(|v| name(v, "", good)), "{good}");
+        }
+        for bad in ["", "-a", "a.", "a b", "a/b", "ä", "a\0b", &"n".repeat(254)] {
+            assert!(refused(|v| name(v, "", bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses_without_brackets() {
+        for good in ["localhost", "10.0.0.1", "2001:db8::1", "::1", "::ffff:10.0.0.1", "my_host.example"] {
+            assert!(!refused(|v| host(v, "", good)), "{good}");
+        }
+        for bad in ["", "[::1]", "host:80", ":", "a b", "host/", "fe80::1%eth0"] {
+            assert!(refused(|v| host(v, "", bad)), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ids_texts_and_clients_refuse_what_people_cannot_read() {
+        assert!(!refused(|v| instance_id(v, "", "[::1]:80")));
+        for bad in ["", "a b", "a/b", "a\n", "ä"] {
+            assert!(refused(|v| instance_id(v, "", bad)), "{bad}");
+        }
+        assert!(!refused(|v| text(v, "", "größer als", 20)));
+        assert!(refused(|v| text(v, "", "line\nbreak", 20)) && refused(|v| text(v, "", "ä", 1)));
+        assert!(!refused(|v| client(v, "", "my program 1")) && refused(|v| client(v, "", "")));
+    }
+
+    #[test]
+    fn times_to_live_have_both_bounds() {
+        for good in [None, Some(0), Some(1_000), Some(3_600_000)] {
+            assert!(!refused(|v| lease_ttl(v, "", good)), "{good:?}");
+        }
+        for bad in [Some(1), Some(999), Some(3_600_001), Some(u64::MAX)] {
+            assert!(refused(|v| lease_ttl(v, "", bad)), "{bad:?}");
+        }
+        assert!(refused(|v| override_ttl(v, "", Some(0))) && !refused(|v| override_ttl(v, "", Some(1_000))));
+    }
+
+    #[test]
+    fn what_an_error_shows_is_short_and_printable() {
+        let mut violations = Violations::new();
+        name(&mut violations, "zone", &format!("{}\n{}", "a".repeat(10), "b".repeat(1_000)));
+        let found = violations.into_result().unwrap_err();
+        assert_eq!(found[0].field, "zone");
+        assert!(found[0].description.len() < 200 && found[0].description.contains("\\n"));
+    }
+}

@@ -265,5 +265,5 @@ fn word(value: &impl std::fmt::Debug) -> String {
 }
 
 fn time(ms: u64) -> String {
-    if ms % 1_000 == 0 { format!("{}s", ms / 1_000) } else { format!("{ms}ms") }
+    if ms.is_multiple_of(1_000) { format!("{}s", ms / 1_000) } else { format!("{ms}ms") }
 }
