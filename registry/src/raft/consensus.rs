@@ -143,10 +143,10 @@ impl Consensus {
                 Err(Refused::Final(error)) => return Err(error),
                 Err(Refused::Retry { leader, soon }) => (leader, soon),
             };
-            if let Some(leader) = leader.filter(|leader| *leader != self.inner.raft_id) {
-                if self.status().leader == Some(leader) {
-                    return Err(ProposeError::NotLeader { leader: Some(leader) });
-                }
+            // Named by Raft and heard of late: else it may be the dead one.
+            let other = leader.filter(|leader| *leader != self.inner.raft_id);
+            if other.is_some() && self.status().leader == other {
+                return Err(ProposeError::NotLeader { leader: other });
             }
             if !self.wait_to_propose(soon, patience).await {
                 return Err(ProposeError::NoQuorum);

@@ -25,15 +25,15 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 use tonic::service::Routes;
 
-pub const CLUSTER: &str = "3f0b8c1e-7a58-4d0c-9a55-0b6f3f9a7c11";
+pub(crate) const CLUSTER: &str = "3f0b8c1e-7a58-4d0c-9a55-0b6f3f9a7c11";
 /// Longest wait for anything here; on a busy machine elections repeat.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What an observer was told.
 #[derive(Debug, Default)]
-pub struct Told {
-    pub revisions: Mutex<Vec<u64>>,
-    pub resets: AtomicU64,
+pub(crate) struct Told {
+    pub(crate) revisions: Mutex<Vec<u64>>,
+    pub(crate) resets: AtomicU64,
 }
 
 impl Observer for Told {
@@ -51,24 +51,24 @@ impl Observer for Told {
 }
 
 /// A running node.
-pub struct Node {
-    pub id: u64,
-    pub consensus: Consensus,
-    pub told: Arc<Told>,
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) consensus: Consensus,
+    pub(crate) told: Arc<Told>,
     server: Server,
 }
 
 /// The nodes of a cluster, some of them down.
-pub struct Cluster {
-    pub nodes: BTreeMap<u64, Node>,
+pub(crate) struct Cluster {
+    pub(crate) nodes: BTreeMap<u64, Node>,
     folders: BTreeMap<u64, TempDir>,
     addresses: BTreeMap<u64, String>,
-    pub tune: fn(&mut RaftOptions),
+    pub(crate) tune: fn(&mut RaftOptions),
 }
 
 impl Cluster {
     /// Three nodes, founded.
-    pub async fn start(tune: fn(&mut RaftOptions)) -> Self {
+    pub(crate) async fn start(tune: fn(&mut RaftOptions)) -> Self {
         let mut cluster = Self {
             nodes: BTreeMap::new(),
             folders: (1..=3).map(|id| (id, TempDir::new().unwrap())).collect(),
@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     /// Starts a node, with its disk and address of before if it had any.
-    pub async fn start_node(&mut self, id: u64) {
+    pub(crate) async fn start_node(&mut self, id: u64) {
         let address = self.addresses.get(&id).map_or("127.0.0.1:0", String::as_str).to_owned();
         let spec = Spec {
             id,
@@ -106,14 +106,14 @@ impl Cluster {
     }
 
     /// Ends a node; its disk stays.
-    pub async fn stop_node(&mut self, id: u64) {
+    pub(crate) async fn stop_node(&mut self, id: u64) {
         let node = self.nodes.remove(&id).unwrap();
         node.server.close();
         node.consensus.shutdown().await;
     }
 
     /// Waits until all running nodes follow one leader among them.
-    pub async fn leader(&self) -> u64 {
+    pub(crate) async fn leader(&self) -> u64 {
         wait_for("one leader", || {
             let statuses: Vec<RaftStatus> = self.nodes.values().map(|node| node.consensus.status()).collect();
             let leader = statuses.first()?.leader?;
@@ -126,7 +126,7 @@ impl Cluster {
     }
 
     /// Waits until all running nodes have applied what the first that leads has.
-    pub async fn settle(&self) -> u64 {
+    pub(crate) async fn settle(&self) -> u64 {
         let leader = self.leader().await;
         let index = self.nodes[&leader].consensus.published().applied_index();
         for node in self.nodes.values() {
@@ -136,7 +136,7 @@ impl Cluster {
     }
 
     /// Fails if nodes that have applied the same index have different states.
-    pub fn assert_equal_states(&self) {
+    pub(crate) fn assert_equal_states(&self) {
         let mut hashes = BTreeMap::new();
         for node in self.nodes.values() {
             let published = node.consensus.published();
@@ -148,17 +148,17 @@ impl Cluster {
 }
 
 /// How to run one node.
-pub struct Spec {
-    pub id: u64,
-    pub environment: Environment,
-    pub address: String,
-    pub directory: PathBuf,
-    pub disk: LogDisk,
-    pub tune: fn(&mut RaftOptions),
+pub(crate) struct Spec {
+    pub(crate) id: u64,
+    pub(crate) environment: Environment,
+    pub(crate) address: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) disk: LogDisk,
+    pub(crate) tune: fn(&mut RaftOptions),
 }
 
 /// Members by their addresses.
-pub fn members_at(addresses: &BTreeMap<u64, String>) -> BTreeMap<u64, Member> {
+pub(crate) fn members_at(addresses: &BTreeMap<u64, String>) -> BTreeMap<u64, Member> {
     let member = |id: u64, address: &String| Member {
         name: format!("node-{id}"),
         peer_endpoint: address.clone(),
@@ -168,7 +168,7 @@ pub fn members_at(addresses: &BTreeMap<u64, String>) -> BTreeMap<u64, Member> {
 }
 
 /// Binds, recovers and starts a node.
-pub async fn run_node(spec: Spec) -> Node {
+pub(crate) async fn run_node(spec: Spec) -> Node {
     let Spec { id, environment, address, directory, disk, tune } = spec;
     let listener = environment.bind.bind(&address).await.unwrap();
     let identity = RaftIdentity {
@@ -197,7 +197,7 @@ pub async fn run_node(spec: Spec) -> Node {
 }
 
 /// Waits for a condition.
-pub async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(value) = condition() {
@@ -209,7 +209,7 @@ pub async fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -
 }
 
 /// Proposes until it is taken; for commands that may be applied twice.
-pub async fn propose(consensus: &Consensus, command: &Command) -> Outcome {
+pub(crate) async fn propose(consensus: &Consensus, command: &Command) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match consensus.propose(command, deadline).await {
@@ -232,7 +232,7 @@ fn command(operation: Operation) -> Command {
 }
 
 /// Founds the state.
-pub fn found() -> Command {
+pub(crate) fn found() -> Command {
     command(Operation::InitCluster(InitCluster {
         cluster_id: CLUSTER.into(),
         epoch: 7,
@@ -243,7 +243,7 @@ pub fn found() -> Command {
 }
 
 /// Registers instance `n` of the service `test`, with so many bytes of metadata.
-pub fn register(n: u64, bytes: usize) -> Command {
+pub(crate) fn register(n: u64, bytes: usize) -> Command {
     let registration = Registration {
         namespace: "default".into(),
         service_name: "test".into(),
@@ -258,7 +258,7 @@ pub fn register(n: u64, bytes: usize) -> Command {
 }
 
 /// Instances that a node knows of.
-pub fn instances(consensus: &Consensus) -> u64 {
+pub(crate) fn instances(consensus: &Consensus) -> u64 {
     let published = consensus.published();
     published.state.service("default", "test").map_or(0, |service| service.counts().total as u64)
 }
