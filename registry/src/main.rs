@@ -69,7 +69,7 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or by module as in info,registry::raft=debug
-    #[arg(long, env = "REGISTRY_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, env = "REGISTRY_LOG", default_value = telemetry::DEFAULT_FILTER, value_name = "FILTER")]
     log: String,
     /// How log lines look
     #[arg(long, env = "REGISTRY_LOG_FORMAT", value_enum, default_value_t)]

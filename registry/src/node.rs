@@ -13,6 +13,9 @@ mod initialize;
 mod late;
 mod parts;
 
+#[cfg(test)]
+mod node_test;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -14,6 +14,10 @@ mod telemetry_test;
 /// Size at which a log file is put aside; one older file is kept.
 const FILE_BYTES: u64 = 16 << 20;
 
+/// The registry's own words, and of the Raft library only what is serious: it reports every heartbeat that
+/// a dead peer does not answer.
+pub const DEFAULT_FILTER: &str = "info,openraft=error";
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {

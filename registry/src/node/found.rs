@@ -88,8 +88,8 @@ pub(super) async fn found(
 
 fn stand_aside(config: &ValidConfig, node_id: &str, cluster_id: &str) -> String {
     format!(
-        "{node_id} is in cluster {cluster_id} already, and the data folder {} is empty: this node stays out. \
-         If it was a member, put its data back; this release cannot admit a new node",
+        "{node_id} is in cluster {cluster_id} already, but this node's data folder {} is empty: it stays out. \
+         Put its data back; this release admits no new nodes",
         config.data_dir.display()
     )
 }

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
-use registry_proto::internal::GoodbyeRequest;
+use registry_proto::internal::{GoodbyeRequest, PeerHeader, ProbeRequest};
 use tokio::time::{Instant, timeout};
+use tonic::Response;
 
 use super::Node;
-use crate::peers::Purpose;
+use crate::peers::{PeerClient, Purpose};
 use crate::raft::TransferError;
 use crate::shutdown::Parts;
 
@@ -24,20 +25,41 @@ impl<'a> StopParts<'a> {
         Self { node, tried: Mutex::default() }
     }
 
-    /// Tells every other member; whoever does not answer learns it from the end of the connection.
-    async fn tell(&self, leaving_now: bool) {
-        let Some(core) = self.node.core.get() else { return };
+    /// The other members, each with a client.
+    fn others(&self) -> Vec<(PeerHeader, PeerClient)> {
+        let Some(core) = self.node.core.get() else { return Vec::new() };
         let own = core.peers.raft_id();
         let membership = core.consensus.status().membership;
         let others = membership.members.keys().copied().filter(|member| *member != own);
-        let calls = others.filter_map(|member| {
-            let mut client = core.peers.client(member, Purpose::Control)?;
-            let request = GoodbyeRequest { header: Some(core.peers.header(member)), leaving_now };
-            Some(async move {
-                if let Err(status) = client.goodbye(request).await {
-                    tracing::debug!(member, %status, "a member was not told of the stop");
-                }
+        others
+            .filter_map(|member| {
+                Some((core.peers.header(member), core.peers.client(member, Purpose::Control)?))
             })
+            .collect()
+    }
+
+    /// Tells every other member; whoever does not answer learns it from the end of the connection.
+    async fn tell(&self, leaving_now: bool) {
+        let calls = self.others().into_iter().map(|(header, mut client)| async move {
+            let member = header.to_raft_id;
+            let request = GoodbyeRequest { header: Some(header), leaving_now };
+            if let Err(status) = client.goodbye(request).await {
+                tracing::debug!(member, %status, "a member was not told of the stop");
+            }
+        });
+        join_all(calls).await;
+    }
+
+    /// Asks every other member whether it stops as well: its own word may still be on the way.
+    async fn ask_who_stops(&self) {
+        let calls = self.others().into_iter().map(|(header, mut client)| async move {
+            let member = header.to_raft_id;
+            let answer = client.probe(ProbeRequest { header: Some(header) }).await;
+            if let Ok(answer) = answer.map(Response::into_inner)
+                && answer.stopping
+            {
+                self.node.standing.note_leaving(member, answer.process_nonce);
+            }
         });
         join_all(calls).await;
     }
@@ -47,6 +69,9 @@ impl Parts for StopParts<'_> {
     async fn say_stopping(&self) {
         self.node.standing.stop();
         self.tell(false).await;
+        if self.node.standing.consensus().is_some_and(|consensus| consensus.leadership().is_some()) {
+            self.ask_who_stops().await;
+        }
     }
 
     async fn transfer_leadership(&self, deadline: Instant) -> bool {

@@ -44,7 +44,10 @@ impl ClusterService {
                 view.watch_count = u32::try_from(core.hub.open_watches()).unwrap_or(u32::MAX);
                 view
             }
-            None => view::before_raft(front.node(), front.nodes(), quarantine.as_deref()),
+            None => {
+                let waits_for = front.standing().readiness().err().unwrap_or_default();
+                view::before_raft(front.node(), front.nodes(), quarantine.as_deref(), &waits_for)
+            }
         }
     }
 

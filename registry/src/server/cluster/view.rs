@@ -200,13 +200,19 @@ impl Seen<'_> {
 }
 
 /// The cluster as configured: all that a node knows before Raft runs.
-pub(super) fn before_raft(own: &Node, nodes: &[Node], quarantine: Option<&str>) -> v1::ClusterStatusResponse {
+pub(super) fn before_raft(
+    own: &Node,
+    nodes: &[Node],
+    quarantine: Option<&str>,
+    waits_for: &str,
+) -> v1::ClusterStatusResponse {
     let mut members: Vec<_> = nodes
         .iter()
         .map(|node| {
             let is_self = node.node_id == own.node_id;
             let (health, detail) = match quarantine {
                 Some(reason) if is_self => (v1::MemberHealth::Quarantined, shortened(reason)),
+                None if is_self => (v1::MemberHealth::Unknown, shortened(waits_for)),
                 _ => (v1::MemberHealth::Unknown, String::new()),
             };
             v1::Member {

@@ -201,8 +201,9 @@ impl IdentityCalls for IdentityService {
 
     async fn prepare(&self, request: PrepareRequest) -> Result<PrepareResponse, Status> {
         use PeerErrorReason as R;
-        if request.cluster_id.is_empty() || request.raft_id == 0 {
-            return Err(PeerError::new(R::InvalidField, "cluster_id and raft_id must be given").into());
+        if uuid::Uuid::try_parse(&request.cluster_id).is_err() || request.raft_id == 0 {
+            let rule = "cluster_id must be a UUID, raft_id more than 0";
+            return Err(PeerError::new(R::InvalidField, rule).into());
         }
         let identity = self.standing.identity();
         let place = MemberId { cluster_id: request.cluster_id, raft_id: request.raft_id };

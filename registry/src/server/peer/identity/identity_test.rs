@@ -22,10 +22,15 @@ fn fixture() -> Fixture {
     Fixture { service: IdentityService::new(&config, standing.clone()), standing, _dir: dir }
 }
 
+/// A UUID that stands for the name.
+fn id(cluster: &str) -> String {
+    uuid::Uuid::from_u128(cluster.bytes().fold(1, |sum, byte| sum * 256 + u128::from(byte))).to_string()
+}
+
 fn offer(fixture: &Fixture, cluster: &str) -> PrepareRequest {
     PrepareRequest {
         header: None,
-        cluster_id: cluster.into(),
+        cluster_id: id(cluster),
         nodes_digest: fixture.service.nodes_digest.to_vec().into(),
         raft_id: 2,
         disk_id: fixture.standing.identity().disk_id,
@@ -42,13 +47,13 @@ async fn an_empty_node_takes_offers_until_it_has_joined() {
     assert_eq!(fixture.service.hello(HelloRequest::default()).await.unwrap().state(), NodeState::Pristine);
     for cluster in ["one", "two", "two"] {
         let stored = fixture.service.prepare(offer(&fixture, cluster)).await.unwrap().identity.unwrap();
-        assert_eq!((stored.cluster_id.as_str(), stored.raft_id), (cluster, 2));
+        assert_eq!((stored.cluster_id, stored.raft_id), (id(cluster), 2));
     }
     let hello = fixture.service.hello(HelloRequest::default()).await.unwrap();
     assert_eq!((hello.state(), hello.process_nonce), (NodeState::Prepared, 77));
     fixture.standing.join().unwrap();
     assert_eq!(refusal(&fixture, offer(&fixture, "three")).await, PeerErrorReason::NotReady);
-    assert_eq!(fixture.service.own(), Own { cluster_id: "two".into(), raft_id: 2 });
+    assert_eq!(fixture.service.own(), Own { cluster_id: id("two"), raft_id: 2 });
 }
 
 #[tokio::test]
@@ -58,8 +63,12 @@ async fn an_offer_for_another_list_or_disk_or_to_a_quarantined_node_is_refused()
     assert_eq!(refusal(&fixture, request).await, PeerErrorReason::ConfigMismatch);
     let request = PrepareRequest { disk_id: "other".into(), ..offer(&fixture, "c") };
     assert_eq!(refusal(&fixture, request).await, PeerErrorReason::TargetMismatch);
-    let request = PrepareRequest { raft_id: 0, ..offer(&fixture, "c") };
-    assert_eq!(refusal(&fixture, request).await, PeerErrorReason::InvalidField);
+    for bad in [
+        PrepareRequest { raft_id: 0, ..offer(&fixture, "c") },
+        PrepareRequest { cluster_id: "c".into(), ..offer(&fixture, "c") },
+    ] {
+        assert_eq!(refusal(&fixture, bad).await, PeerErrorReason::InvalidField);
+    }
     fixture.standing.quarantine(false, "damaged".into());
     assert_eq!(refusal(&fixture, offer(&fixture, "c")).await, PeerErrorReason::NotPristine);
     assert_eq!(fixture.standing.member(), None);
@@ -96,7 +105,7 @@ async fn a_member_that_stops_is_no_heir_until_another_process_of_it_says_hello()
     let fixture = fixture();
     fixture.service.prepare(offer(&fixture, "c")).await.unwrap();
     let header = |nonce| {
-        Some(PeerHeader { cluster_id: "c".into(), from_raft_id: 3, to_raft_id: 0, process_nonce: nonce })
+        Some(PeerHeader { cluster_id: id("c"), from_raft_id: 3, to_raft_id: 0, process_nonce: nonce })
     };
     fixture.service.goodbye(GoodbyeRequest { header: header(5), leaving_now: false }).await;
     assert_eq!(fixture.standing.leaving(), [3]);
