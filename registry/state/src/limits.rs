@@ -78,6 +78,8 @@ pub const MEMBERS_MAX: usize = 64;
 /// Removed members whose disk ids are remembered. Removed *ids* need no memory: an id below the next one
 /// that no member has was removed.
 pub const TOMBSTONES_MAX: usize = 1_024;
+/// Highest `next_raft_id` at founding: leaves room to go on counting for ever.
+pub const FIRST_RAFT_ID_MAX: u64 = 1 << 32;
 /// Length of a cluster id: a UUID in text.
 pub const CLUSTER_ID_BYTES: usize = 36;
 

@@ -25,6 +25,14 @@ use naive::Model;
 use proptest::prelude::*;
 use registry_state::*;
 
+/// Enough cases for every build; `PROPTEST_CASES=5000` looks harder.
+fn config() -> ProptestConfig {
+    const CASES: u32 = 64;
+    let chosen = std::env::var_os("PROPTEST_CASES").is_some();
+    let defaults = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if chosen { defaults } else { ProptestConfig { cases: CASES, ..defaults } }
+}
+
 /// A sequence of commands, each made of a few random bytes.
 fn sequence(commands: usize) -> impl Strategy<Value = Vec<Vec<u8>>> {
     prop::collection::vec(prop::collection::vec(any::<u8>(), 48), 1..commands)
@@ -65,7 +73,7 @@ fn follow(deadlines: &mut Deadlines, changes: &[LeaseChange]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn the_state_does_what_the_model_does(bytes in sequence(100)) {

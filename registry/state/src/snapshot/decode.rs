@@ -37,6 +37,9 @@ pub struct StateDecoder {
     latest: BTreeMap<(Arc<ServiceKey>, SmolStr), Arc<InstanceRecord>>,
 }
 
+/// Highest counter that a sound snapshot can have: it leaves room to go on counting for ever.
+const COUNTER_MAX: u64 = 1 << 62;
+
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Progress {
     #[default]
@@ -138,6 +141,9 @@ impl StateDecoder {
         if head.feature_level > FEATURE_LEVEL {
             return Err(Fault::Final(SnapshotError::HigherFeatureLevel { found: head.feature_level }));
         }
+        if head.revision.max(head.tick).max(head.next_raft_id) > COUNTER_MAX {
+            return Err("a counter is higher than any cluster has counted".into());
+        }
         let state = &mut self.state;
         state.feature_level = head.feature_level;
         state.revision = head.revision;
@@ -169,6 +175,9 @@ impl StateDecoder {
         let name = SmolStr::new(&client.name);
         if name.is_empty() || client.used == 0 || self.state.clients.get(&name).is_some() {
             return Err("a client has no name or no write, or is there twice".into());
+        }
+        if client.used > self.state.clients.tick() {
+            return Err("a client wrote later than anybody".into());
         }
         if client.writes.len() as u64 > REQUEST_WINDOW {
             return Err("a client has too many writes".into());
@@ -218,7 +227,8 @@ impl StateDecoder {
 
     fn revision(&mut self, revision: wire::Revision) -> Result<(), Fault> {
         let made = RevisionEvents { revision: revision.revision, events: Vec::new(), size_bytes: 0 };
-        let next = self.state.history.newest().is_none_or(|newest| newest + 1 == revision.revision);
+        let next =
+            self.state.history.newest().is_none_or(|newest| newest.checked_add(1) == Some(revision.revision));
         if !next || revision.revision > self.state.revision {
             return Err("the history has a gap".into());
         }

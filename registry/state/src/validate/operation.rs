@@ -210,7 +210,9 @@ impl InitCluster {
             bad.require(distinct, "disk_id", || "is given twice".into());
             found.adopt(bad, || format!("members[{index}]."));
         }
-        found.require(self.next_raft_id > 0, "next_raft_id", || "must not be 0".into());
+        found.require((1..=FIRST_RAFT_ID_MAX).contains(&self.next_raft_id), "next_raft_id", || {
+            format!("{} is not in 1..={FIRST_RAFT_ID_MAX}", self.next_raft_id)
+        });
     }
 }
 
