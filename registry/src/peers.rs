@@ -3,7 +3,8 @@
 //! One connection per purpose, so that a snapshot or a burst of entries never stands before a heartbeat.
 //! Channels are kept and shared: a vote does not pay for a handshake.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,8 @@ struct Shared {
 struct Table {
     endpoints: BTreeMap<u64, String>,
     channels: HashMap<(u64, Purpose), Channel>,
+    /// Members that did not answer the last time, so that the log tells of changes only.
+    silent: BTreeSet<u64>,
 }
 
 impl Peers {
@@ -91,6 +94,7 @@ impl Peers {
     pub fn retain(&self, keep: impl Fn(u64) -> bool) {
         let mut table = self.table();
         table.endpoints.retain(|member, _| keep(*member));
+        table.silent.retain(|member| keep(*member));
         table.channels.retain(|(member, _), _| keep(*member));
     }
 
@@ -117,6 +121,20 @@ impl Peers {
         })
     }
 
+    /// Says once that a member does not answer.
+    pub(crate) fn failed(&self, raft_id: u64, reason: &dyn fmt::Display) {
+        if self.table().silent.insert(raft_id) {
+            tracing::warn!(node = raft_id, %reason, "a member does not answer");
+        }
+    }
+
+    /// Says once that a member answers again.
+    pub(crate) fn answered(&self, raft_id: u64) {
+        if self.table().silent.remove(&raft_id) {
+            tracing::info!(node = raft_id, "the member answers again");
+        }
+    }
+
     fn table(&self) -> std::sync::MutexGuard<'_, Table> {
         self.shared.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,5 +147,43 @@ fn connection_options() -> ConnectionOptions {
         keep_alive_interval: Duration::from_secs(1),
         keep_alive_timeout: Duration::from_secs(1),
         window_bytes: 4 << 20,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_client::transport::TcpDial;
+
+    use super::*;
+
+    fn peers() -> Peers {
+        Peers::new(Arc::new(TcpDial), "c".into(), 1, 7)
+    }
+
+    #[test]
+    fn a_channel_is_known_only_with_its_endpoint() {
+        let peers = peers();
+        assert!(peers.channel(2, Purpose::Control).is_none());
+        peers.set_endpoint(2, "a:1");
+        assert_eq!(peers.channel(2, Purpose::Control).unwrap().endpoint(), "a:1");
+        peers.retain(|id| id != 2);
+        assert!(peers.client(2, Purpose::Control).is_none());
+    }
+
+    #[test]
+    fn another_endpoint_replaces_the_channels() {
+        let peers = peers();
+        peers.set_endpoint(2, "a:1");
+        peers.channel(2, Purpose::Append).unwrap();
+        peers.set_endpoint(2, "b:1");
+        assert_eq!(peers.channel(2, Purpose::Append).unwrap().endpoint(), "b:1");
+        assert_eq!(peers.endpoint(2).as_deref(), Some("b:1"));
+    }
+
+    #[test]
+    fn a_header_names_both_sides() {
+        let header = peers().header(3);
+        assert_eq!((header.cluster_id.as_str(), header.from_raft_id, header.to_raft_id), ("c", 1, 3));
+        assert_eq!(header.process_nonce, 7);
     }
 }

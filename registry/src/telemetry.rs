@@ -34,7 +34,8 @@ pub enum LogFormat {
 /// # Errors
 /// The filter cannot be read, the file cannot be opened, or logging is set up already.
 pub fn init(format: LogFormat, filter: &str, file: Option<&Path>) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    // openraft tells every tick; what matters of it is told by our own code. Whoever asks for more gets it.
+    let filter = EnvFilter::try_new(format!("openraft=error,{filter}")).map_err(|error| {
         format!("REGISTRY_LOG = {filter}: {error}; give such as info or info,registry::raft=debug")
     })?;
     let (writer, is_terminal) = match file {

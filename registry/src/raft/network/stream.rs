@@ -62,7 +62,19 @@ where
         })
     };
     let mut client = connection.client(connection.purpose)?;
-    let replies = within(limit, "append", client.append(outgoing)).await?;
+    let (peers, target) = (connection.peers.clone(), connection.target);
+    let opened = within(limit, "append", client.append(outgoing)).await;
+    let replies = match opened {
+        Ok(replies) => replies,
+        Err(error) => {
+            // A heartbeat that is late is no news: its limit is short, and the next one follows.
+            if connection.purpose == Purpose::Append {
+                peers.failed(target, &error);
+            }
+            return Err(error);
+        }
+    };
+    peers.answered(target);
     let answers = futures::stream::try_unfold(replies, move |mut replies| {
         let flight = flight.clone();
         async move {
