@@ -12,7 +12,8 @@ use registry_client::{CallOptions, Client};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let service_name = std::env::args().nth(1).unwrap_or_else(|| "orders".into());
-    let seeds = std::env::var("REGISTRY_ENDPOINTS").unwrap_or_else(|_| "127.0.0.1:8080".into());
+    let seeds = std::env::var("REGISTRY_ENDPOINTS")
+        .unwrap_or_else(|_| "127.0.0.1:8080,127.0.0.1:8081,127.0.0.1:8082".into());
     let client = Client::connect(seeds.split(',')).await?;
 
     for consistency in [Consistency::Linearizable, Consistency::Stale, Consistency::LinearizableOrStale] {

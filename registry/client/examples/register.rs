@@ -14,7 +14,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let service_name = arguments.next().unwrap_or_else(|| "orders".into());
     let port = arguments.next().map_or(Ok(7001), |port| port.parse())?;
-    let seeds = std::env::var("REGISTRY_ENDPOINTS").unwrap_or_else(|_| "127.0.0.1:8080".into());
+    let seeds = std::env::var("REGISTRY_ENDPOINTS")
+        .unwrap_or_else(|_| "127.0.0.1:8080,127.0.0.1:8081,127.0.0.1:8082".into());
 
     let client = Client::connect(seeds.split(',')).await?;
     let request =

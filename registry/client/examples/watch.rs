@@ -11,7 +11,8 @@ use registry_client::{Client, WatchEvent, v1};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let service_name = std::env::args().nth(1).unwrap_or_else(|| "orders".into());
-    let seeds = std::env::var("REGISTRY_ENDPOINTS").unwrap_or_else(|_| "127.0.0.1:8080".into());
+    let seeds = std::env::var("REGISTRY_ENDPOINTS")
+        .unwrap_or_else(|_| "127.0.0.1:8080,127.0.0.1:8081,127.0.0.1:8082".into());
     let client = Client::connect(seeds.split(',')).await?;
 
     let mut watch = client.watch(v1::WatchRequest { service_name, ..Default::default() });

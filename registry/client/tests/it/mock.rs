@@ -3,6 +3,7 @@
 
 mod service;
 mod store;
+mod watching;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
