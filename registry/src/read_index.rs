@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout_at};
 
 use crate::environment::Clock;
 use crate::error::Error;
+use crate::metrics::{ForwardOutcome, Metrics};
 use crate::peers::{Peers, Purpose};
 use crate::raft::{Consensus, Leadership, LogPosition, Published, ReadIndexError};
 use crate::server::limits;
@@ -41,6 +42,7 @@ struct Shared {
     consensus: Consensus,
     peers: Peers,
     age: AgeOfData,
+    metrics: Metrics,
 }
 
 /// What a round confirmed.
@@ -73,9 +75,9 @@ struct Waiter {
 impl ReadIndexer {
     /// Starts the rounds and the measuring of the age on the present runtime. Both end when the last
     /// clone is dropped.
-    pub fn start(consensus: Consensus, peers: Peers, clock: Arc<dyn Clock>) -> Self {
+    pub fn start(consensus: Consensus, peers: Peers, clock: Arc<dyn Clock>, metrics: Metrics) -> Self {
         let (queue, waiting) = mpsc::channel(limits::ROUND_QUEUE);
-        let shared = Arc::new(Shared { consensus, peers, age: AgeOfData::new(clock) });
+        let shared = Arc::new(Shared { consensus, peers, age: AgeOfData::new(clock), metrics });
         tokio::spawn(run_rounds(shared.clone(), waiting));
         let reads = Self { shared, queue };
         tokio::spawn(refresh(Arc::downgrade(&reads.shared), reads.queue.downgrade()));
@@ -244,12 +246,19 @@ impl Shared {
         let Some(mut client) = self.peers.client(leader, Purpose::Control) else { return Ok(None) };
         let request = ReadIndexRequest { header: Some(self.peers.header(leader)) };
         let answer = match timeout_at(deadline, client.read_index(request)).await {
-            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Ok(answer)) => {
+                self.metrics.forwarded("read_index", ForwardOutcome::Answered);
+                answer.into_inner()
+            }
             Ok(Err(status)) => {
                 tracing::debug!(leader, %status, "the leader gave no read index");
+                self.metrics.forwarded("read_index", ForwardOutcome::Unknown);
                 return Ok(None);
             }
-            Err(_) => return Ok(None),
+            Err(_) => {
+                self.metrics.forwarded("read_index", ForwardOutcome::Unknown);
+                return Ok(None);
+            }
         };
         let (Some(position), Some(vote)) = (answer.read_log_id, answer.vote) else {
             return Err(Error::Internal("a read index without position".to_owned()));

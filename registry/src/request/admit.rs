@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::server::limits;
 
 /// A class of writes.
@@ -27,6 +28,7 @@ pub struct Admission {
     kibibytes: Arc<Semaphore>,
     stale: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    metrics: Metrics,
 }
 
 /// Leave to go on; given back when dropped.
@@ -36,10 +38,12 @@ pub struct Permit {
     _held: [Option<OwnedSemaphorePermit>; 3],
 }
 
-impl Default for Admission {
-    fn default() -> Self {
+impl Admission {
+    /// Nothing is under way. What is shed is counted.
+    pub fn new(metrics: Metrics) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
+            metrics,
             registrations: semaphore(limits::PROPOSALS - limits::PROPOSALS_KEPT),
             proposals: semaphore(limits::PROPOSALS),
             kibibytes: semaphore(limits::PROPOSAL_BYTES >> 10),
@@ -47,14 +51,20 @@ impl Default for Admission {
             reads: semaphore(limits::READS),
         }
     }
-}
 
-impl Admission {
     /// Admits a write of so many bytes.
     ///
     /// # Errors
     /// OVERLOADED.
     pub fn write(&self, class: Class, bytes: usize) -> Result<Permit, Error> {
+        let label = match class {
+            Class::Relief => "relief",
+            Class::Register => "register",
+        };
+        self.take_write(class, bytes).inspect_err(|_| self.metrics.shed(label))
+    }
+
+    fn take_write(&self, class: Class, bytes: usize) -> Result<Permit, Error> {
         let registration = match class {
             Class::Relief => None,
             Class::Register => Some(take(&self.registrations, 1, "registrations under way")?),
@@ -70,6 +80,11 @@ impl Admission {
     /// # Errors
     /// OVERLOADED.
     pub fn read(&self, stale: bool) -> Result<Permit, Error> {
+        let label = if stale { "stale_read" } else { "read" };
+        self.take_read(stale).inspect_err(|_| self.metrics.shed(label))
+    }
+
+    fn take_read(&self, stale: bool) -> Result<Permit, Error> {
         let first = if stale { Some(take(&self.stale, 1, "stale reads under way")?) } else { None };
         Ok(Permit { _held: [first, Some(take(&self.reads, 1, "reads under way")?), None] })
     }
@@ -90,7 +105,7 @@ mod tests {
 
     #[test]
     fn registrations_leave_room_for_deregistrations() {
-        let admission = Admission::default();
+        let admission = Admission::new(Metrics::new());
         let held = fill(|| admission.write(Class::Register, 100));
         assert_eq!(held.len(), limits::PROPOSALS - limits::PROPOSALS_KEPT);
         let relief = fill(|| admission.write(Class::Relief, 100));
@@ -101,14 +116,14 @@ mod tests {
 
     #[test]
     fn large_writes_are_bounded_by_their_bytes() {
-        let admission = Admission::default();
+        let admission = Admission::new(Metrics::new());
         let held = fill(|| admission.write(Class::Relief, limits::REQUEST_BYTES));
         assert_eq!(held.len(), limits::PROPOSAL_BYTES / (limits::REQUEST_BYTES + 1024));
     }
 
     #[test]
     fn stale_reads_are_shed_first() {
-        let admission = Admission::default();
+        let admission = Admission::new(Metrics::new());
         let _stale = fill(|| admission.read(true));
         assert!(matches!(admission.read(true), Err(Error::Overloaded { .. })));
         assert!(admission.read(false).is_ok());

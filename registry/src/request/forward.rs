@@ -16,7 +16,7 @@ use registry_proto::internal::{
     ForwardWritesRequest, ForwardWritesResponse, ForwardedReply, ForwardedWrite, WriteMethod,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
@@ -147,11 +147,14 @@ async fn run(peers: Peers, leader: u64, mut jobs: mpsc::Receiver<Job>) {
     };
     let mut waiting = Waiting::default();
     let mut open = true;
+    let mut closed_at = Instant::now();
     while open || !waiting.is_empty() {
         tokio::select! {
+            // Nobody adds to it any more, and nobody waits longer than this.
+            () = sleep_until(closed_at + limits::UNARY_DEADLINE), if !open => return,
             permit = next_batch(&messages, &mut jobs), if open => match permit {
                 Some((permit, first)) => permit.send(batch(first, &mut jobs, &mut waiting)),
-                None => open = false,
+                None => (open, closed_at) = (false, Instant::now()),
             },
             answer = answers.message() => match answer {
                 Ok(Some(answer)) => waiting.answer(answer),
@@ -297,5 +300,99 @@ pub fn decode_status(encoded: &[u8]) -> Status {
             Status::with_details(Code::from_i32(status.code), status.message, details)
         }
         Err(error) => Status::unknown(format!("the leader's answer cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{LeaderHint, reason_of};
+
+    fn job(deadline: Instant) -> (Job, oneshot::Receiver<Result<Forwarded, Error>>, Arc<Fate>) {
+        let (answer, answered) = oneshot::channel();
+        let fate = Arc::<Fate>::default();
+        let (method, request) = (WriteMethod::Register, Bytes::from_static(b"request"));
+        (Job { method, request, deadline, fate: fate.clone(), answer }, answered, fate)
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn a_write_is_either_sent_or_given_up() {
+        let (given_up, _answered, fate) = job(later());
+        assert!(fate.give_up());
+        assert!(Waiting::default().add(given_up).is_none(), "given up first, never sent");
+
+        let (sent, _answered, fate) = job(later());
+        assert!(Waiting::default().add(sent).is_some());
+        assert!(!fate.give_up(), "sent first, so its outcome is not known");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_not_sent() {
+        let (late, _answered, _) = job(Instant::now());
+        assert!(Waiting::default().add(late).is_none());
+        let (abandoned, answered, _) = job(later());
+        drop(answered);
+        assert!(Waiting::default().add(abandoned).is_none());
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_writes_in_any_order() {
+        let mut waiting = Waiting::default();
+        let (first, mut first_answer, _) = job(later());
+        let (second, mut second_answer, _) = job(later());
+        let first = waiting.add(first).unwrap().sequence;
+        let second = waiting.add(second).unwrap().sequence;
+        let answer = |text: &'static str| Forwarded {
+            response: Bytes::from_static(text.as_bytes()),
+            revision: 7,
+            replayed: true,
+        };
+        let replies =
+            vec![write_reply(second, Ok(answer("second"))), write_reply(99, Ok(answer("nobody's")))];
+        waiting.answer(ForwardWritesResponse { replies });
+        assert_eq!(second_answer.try_recv().unwrap().unwrap(), answer("second"));
+        assert!(first_answer.try_recv().is_err());
+        waiting.answer(ForwardWritesResponse { replies: vec![write_reply(first, Ok(answer("first")))] });
+        assert_eq!(first_answer.try_recv().unwrap().unwrap(), answer("first"));
+        assert!(waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_batch_stays_within_its_bound_and_leaves_the_rest() {
+        let (queue, mut jobs) = mpsc::channel(limits::FORWARD_QUEUE);
+        let mut answers = Vec::new();
+        for _ in 0..limits::FORWARD_BATCH + 10 {
+            let (job, answered, _) = job(later());
+            answers.push(answered);
+            queue.try_send(job).unwrap();
+        }
+        let mut waiting = Waiting::default();
+        let first = jobs.recv().await.unwrap();
+        assert_eq!(batch(first, &mut jobs, &mut waiting).writes.len(), limits::FORWARD_BATCH);
+        let first = jobs.recv().await.unwrap();
+        assert_eq!(batch(first, &mut jobs, &mut waiting).writes.len(), 10);
+    }
+
+    #[test]
+    fn a_refusal_of_the_leader_arrives_whole() {
+        let status = Error::StaleIncarnation { current: 9 }.into_status(&LeaderHint::default());
+        let Err(Error::Answered(passed)) = read_reply(write_reply(1, Err(status.clone()))) else { panic!() };
+        assert_eq!((passed.code(), passed.message()), (status.code(), status.message()));
+        assert_eq!(passed.details(), status.details());
+        assert_eq!(reason_of(&passed), Some(registry_proto::v1::ErrorReason::StaleIncarnation));
+
+        let Err(Error::Answered(plain)) = read_reply(write_reply(1, Err(Status::unimplemented("no")))) else {
+            panic!()
+        };
+        assert_eq!((plain.code(), plain.message()), (Code::Unimplemented, "no"));
+    }
+
+    #[test]
+    fn an_answer_without_outcome_tells_nothing() {
+        assert!(matches!(read_reply(ForwardedReply::default()), Err(Error::OutcomeUnknown)));
     }
 }

@@ -353,7 +353,11 @@ impl Writer {
         if parts.consensus.published().state.would_renew(registration, request).is_none() {
             return Ok(None);
         }
-        let confirmed = parts.rounds.confirm(caller.deadline).await?;
+        let confirmed = parts.rounds.confirm(caller.deadline).await.map_err(|error| match error {
+            // Confirmed, but not applied here in time: nothing is known to be unchanged.
+            Error::TooStale { .. } => Error::NoQuorum,
+            error => error,
+        })?;
         if confirmed.leadership != leadership || parts.pending.touches_instance(registration) {
             return Ok(None);
         }

@@ -71,9 +71,9 @@ impl Core {
     pub fn start(parts: CoreParts) -> Self {
         let CoreParts { node_id, environment, consensus, peers, hub, leases, metrics } = parts;
         let clock = environment.clock.clone();
-        let rounds = ReadIndexer::start(consensus.clone(), peers.clone(), clock.clone());
+        let rounds = ReadIndexer::start(consensus.clone(), peers.clone(), clock.clone(), metrics.clone());
         let head = Head::new(node_id, consensus.clone(), rounds.clone());
-        let admission = Admission::default();
+        let admission = Admission::new(metrics.clone());
         let reader = Reader::new(consensus.clone(), rounds.clone(), admission.clone());
         let writer = Writer::new(WriterParts {
             environment,

@@ -20,17 +20,17 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 /// Longest wait for anything here; the machine may be busy.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Node {
+pub(crate) struct Node {
     runtime: Option<Runtime>,
     _signals: watch::Sender<u32>,
     channel: Channel,
-    pub endpoint: String,
+    pub(crate) endpoint: String,
 }
 
 /// A cluster on a loopback address of its own.
-pub struct Nodes {
+pub(crate) struct Nodes {
     nodes: Vec<Node>,
     _folder: TempDir,
 }
@@ -39,7 +39,7 @@ static CLUSTERS: AtomicU8 = AtomicU8::new(1);
 
 impl Nodes {
     /// Three nodes, founded and ready.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let [_, _, high, low] = std::process::id().to_be_bytes();
         let host = format!("127.{}.{}.{}", 100 + CLUSTERS.fetch_add(1, Ordering::Relaxed), high, low.max(1));
@@ -80,7 +80,7 @@ impl Nodes {
     }
 
     /// The number of the node that leads.
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
             for (number, node) in self.nodes.iter().enumerate() {
@@ -99,34 +99,34 @@ impl Nodes {
     }
 
     /// A node that follows.
-    pub async fn follower(&self) -> usize {
+    pub(crate) async fn follower(&self) -> usize {
         (self.leader().await + 1) % 3
     }
 
     /// Ends a node as if its process had been killed.
-    pub fn kill(&mut self, number: usize) {
+    pub(crate) fn kill(&mut self, number: usize) {
         if let Some(runtime) = self.nodes[number].runtime.take() {
             runtime.shutdown_background();
         }
     }
 
-    pub fn endpoint(&self, number: usize) -> &str {
+    pub(crate) fn endpoint(&self, number: usize) -> &str {
         &self.nodes[number].endpoint
     }
 
-    pub fn channel(&self, number: usize) -> Channel {
+    pub(crate) fn channel(&self, number: usize) -> Channel {
         self.nodes[number].channel.clone()
     }
 
-    pub fn registry(&self, number: usize) -> RegistryServiceClient<Channel> {
+    pub(crate) fn registry(&self, number: usize) -> RegistryServiceClient<Channel> {
         RegistryServiceClient::new(self.channel(number))
     }
 
-    pub fn discovery(&self, number: usize) -> DiscoveryServiceClient<Channel> {
+    pub(crate) fn discovery(&self, number: usize) -> DiscoveryServiceClient<Channel> {
         DiscoveryServiceClient::new(self.channel(number))
     }
 
-    pub fn cluster(&self, number: usize) -> ClusterServiceClient<Channel> {
+    pub(crate) fn cluster(&self, number: usize) -> ClusterServiceClient<Channel> {
         ClusterServiceClient::new(self.channel(number))
     }
 }
@@ -161,7 +161,7 @@ fn start_node(folder: &TempDir, file: &std::path::Path, number: usize) -> Node {
 }
 
 /// The three fields that suffice.
-pub fn registration(port: u32) -> v1::ServiceRegisterRequest {
+pub(crate) fn registration(port: u32) -> v1::ServiceRegisterRequest {
     v1::ServiceRegisterRequest {
         service_name: "orders".into(),
         host: "127.0.0.1".into(),
@@ -170,16 +170,16 @@ pub fn registration(port: u32) -> v1::ServiceRegisterRequest {
     }
 }
 
-pub fn discover() -> v1::ServiceDiscoveryRequest {
+pub(crate) fn discover() -> v1::ServiceDiscoveryRequest {
     v1::ServiceDiscoveryRequest { service_name: "orders".into(), ..Default::default() }
 }
 
-pub fn stale() -> v1::ServiceDiscoveryRequest {
+pub(crate) fn stale() -> v1::ServiceDiscoveryRequest {
     v1::ServiceDiscoveryRequest { consistency: v1::Consistency::Stale as i32, ..discover() }
 }
 
 /// The reason of a refusal.
-pub fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> ErrorReason {
+pub(crate) fn reason<T: std::fmt::Debug>(answer: Result<T, Status>) -> ErrorReason {
     let status = answer.expect_err("refused");
     reason_of(&status).unwrap_or_else(|| panic!("a reason in {status:?}"))
 }
