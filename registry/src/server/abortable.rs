@@ -29,7 +29,8 @@ where
     }
 }
 
-/// Ends the stream that the present task serves; `None` outside of one.
+/// Ends the stream that the present task serves; `None` outside of one. Ask in the future that makes the
+/// answer: the call of the service itself still runs on the task of the connection.
 pub fn this_stream() -> Option<AbortHandle> {
     STREAM.try_with(Clone::clone).ok()
 }
@@ -73,11 +74,15 @@ mod tests {
         let (alive, ended) = oneshot::channel();
         let first = std::sync::Mutex::new(Some((tell, alive)));
         let service = hyper::service::service_fn(move |_| {
-            let alive = first.lock().unwrap().take().map(|(tell, alive)| {
-                let _ = tell.send(this_stream());
-                alive
-            });
-            async { Ok::<_, Infallible>(http::Response::new(Endless(alive))) }
+            let first = first.lock().unwrap().take();
+            // Asked while the answer is made, which is on the task of the stream; the call itself is not.
+            async move {
+                let alive = first.map(|(tell, alive)| {
+                    let _ = tell.send(this_stream());
+                    alive
+                });
+                Ok::<_, Infallible>(http::Response::new(Endless(alive)))
+            }
         });
         tokio::spawn(http2::Builder::new(AbortableExecutor).serve_connection(TokioIo::new(far), service));
         let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
