@@ -190,7 +190,10 @@ fn start(options: Serve) -> Result<(), Fatal> {
     // What still runs is of no use to anybody.
     clients.shutdown_background();
     raft.shutdown_background();
-    if let Err(fatal) = &outcome {
+    // Whoever reads standard error sees the line that `fail` writes there.
+    if let Err(fatal) = &outcome
+        && options.log_format == LogFormat::Json
+    {
         tracing::error!(exit = fatal.exit.code(), "{fatal}");
     }
     outcome

@@ -43,7 +43,6 @@ struct Families {
     heartbeat_timeouts: Counter,
     fsync_seconds: Histogram,
     replication_seconds: Histogram,
-    snapshots_built: Counter,
     snapshots_installed: Counter,
     expired_leases: Counter,
     expired_instances: Counter,
@@ -54,8 +53,8 @@ struct Families {
     forwarded: Family<ForwardLabels, Counter>,
     watch_lag_seconds: Histogram,
     watch_ends: Family<ReasonLabel, Counter>,
-    shed: Family<MethodLabel, Counter>,
     timing_mismatch: Gauge,
+    state_divergence: Gauge,
     view: ViewGauges,
 }
 
@@ -219,7 +218,6 @@ impl Metrics {
             heartbeat_timeouts: Counter::default(),
             fsync_seconds: latency(),
             replication_seconds: latency(),
-            snapshots_built: Counter::default(),
             snapshots_installed: Counter::default(),
             expired_leases: Counter::default(),
             expired_instances: Counter::default(),
@@ -230,8 +228,8 @@ impl Metrics {
             forwarded: Family::default(),
             watch_lag_seconds: latency(),
             watch_ends: Family::default(),
-            shed: Family::default(),
             timing_mismatch: Gauge::default(),
+            state_divergence: Gauge::default(),
             view: ViewGauges::default(),
         };
         families.register();
@@ -256,11 +254,6 @@ impl Metrics {
     /// One proposal of this leader took so long from proposal to apply.
     pub fn replication(&self, took: Duration) {
         self.families.replication_seconds.observe(took.as_secs_f64());
-    }
-
-    /// A snapshot was written by this node.
-    pub fn snapshot_built(&self) {
-        self.families.snapshots_built.inc();
     }
 
     /// A snapshot of the leader was installed.
@@ -306,14 +299,14 @@ impl Metrics {
         self.families.watch_ends.get_or_create(&ReasonLabel { reason }).inc();
     }
 
-    /// A call was refused for overload.
-    pub fn shed(&self, method: &'static str) {
-        self.families.shed.get_or_create(&MethodLabel { method }).inc();
-    }
-
     /// So many peers have other Raft timings than this node (P/N2).
     pub fn timing_mismatch(&self, peers: u64) {
         self.families.timing_mismatch.set(signed(peers));
+    }
+
+    /// So many peers have another state than this node after the same entries (P/O4).
+    pub fn state_divergence(&self, peers: u64) {
+        self.families.state_divergence.set(signed(peers));
     }
 
     /// The text that Prometheus reads.
@@ -376,7 +369,6 @@ impl Families {
         let help = "Time from a proposal of this leader to its apply";
         let histogram = self.replication_seconds.clone();
         registry.register_with_unit("raft_replication_duration", help, Unit::Seconds, histogram);
-        registry.register("snapshots_built", "Snapshots written", self.snapshots_built.clone());
         let help = "Snapshots received from the leader and installed";
         registry.register("snapshots_installed", help, self.snapshots_installed.clone());
         registry.register("leases_expired", "Leases expired by this leader", self.expired_leases.clone());
@@ -396,9 +388,10 @@ impl Families {
         let help = "Time from the commit of an event, as known here, to its delivery to a watch";
         registry.register_with_unit("watch_lag", help, Unit::Seconds, self.watch_lag_seconds.clone());
         registry.register("watches_ended", "Watches that ended, by reason", self.watch_ends.clone());
-        registry.register("calls_shed", "Calls refused for overload", self.shed.clone());
         let help = "Peers whose Raft timings differ from those of this node";
         registry.register("raft_timing_mismatch", help, self.timing_mismatch.clone());
+        let help = "Peers whose state differs from that of this node after the same entries: a bug";
+        registry.register("state_divergence", help, self.state_divergence.clone());
         self.view.register(registry);
     }
 }

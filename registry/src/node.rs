@@ -10,6 +10,7 @@ mod greet;
 mod health;
 mod hello;
 mod initialize;
+mod installs;
 mod late;
 mod parts;
 
@@ -29,6 +30,7 @@ use tonic::service::Routes;
 use self::found::Way;
 use self::health::NodeHealth;
 use self::hello::Introductions;
+use self::installs::InstallCounter;
 use self::late::LateRenewals;
 use self::parts::StopParts;
 use crate::config::ValidConfig;
@@ -306,9 +308,10 @@ impl Node {
             member.raft_id,
             self.standing.process_nonce(),
         );
+        let installs = Arc::new(InstallCounter::new(self.metrics.clone()));
         let around = Surroundings {
             peers: peers.clone(),
-            observers: vec![Arc::new(self.hub.clone()), Arc::new(self.leases.clone())],
+            observers: vec![Arc::new(self.hub.clone()), Arc::new(self.leases.clone()), installs.clone()],
             metrics: self.metrics.clone(),
             random: self.environment.random.clone(),
             disk,
@@ -317,6 +320,7 @@ impl Node {
         let built = on(&self.spawners.raft, raft::build(options, around)).await?;
         let (disk_lost, reason) = match built {
             Ok(built) => {
+                installs.begin();
                 tracing::info!(took = ?begun.elapsed(), "log and state are recovered");
                 return Ok(Some((built, peers)));
             }
@@ -385,7 +389,8 @@ impl Node {
             settings,
         );
         let background = async {
-            tokio::join!(first_entry, self.catch_up(&core));
+            let compare = greet::compare_states(&self.introductions, &core.consensus, &self.metrics);
+            tokio::join!(first_entry, self.catch_up(&core), compare);
             std::future::pending().await
         };
         tokio::select! {

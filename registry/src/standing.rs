@@ -52,9 +52,9 @@ struct Shared {
     /// A copy of what is durable, so that readers do not wait for a write.
     identity: Mutex<Identity>,
     stage: watch::Sender<Stage>,
-    stopping: watch::Sender<bool>,
+    stopping: AtomicBool,
     /// True once a linearizable read has been applied since the start (P/N11).
-    caught_up: watch::Sender<bool>,
+    caught_up: AtomicBool,
     consensus: OnceLock<Consensus>,
     joined: AtomicBool,
     closing: AtomicBool,
@@ -83,8 +83,8 @@ impl Standing {
             closing: AtomicBool::new(false),
             folder: Mutex::new(folder),
             stage: watch::Sender::new(Stage::Waiting { what: "starting".to_owned(), outside: false }),
-            stopping: watch::Sender::new(false),
-            caught_up: watch::Sender::new(false),
+            stopping: AtomicBool::new(false),
+            caught_up: AtomicBool::new(false),
             consensus: OnceLock::new(),
             leaving: Mutex::default(),
         };
@@ -211,14 +211,9 @@ impl Standing {
         Ok(())
     }
 
-    /// Runs something with the locked folder.
-    pub fn with_folder<T>(&self, look: impl FnOnce(&DataFolder) -> T) -> T {
-        look(&locked(&self.shared.folder))
-    }
-
     /// Begins an orderly stop.
     pub fn stop(&self) {
-        self.shared.stopping.send_replace(true);
+        self.shared.stopping.store(true, Ordering::Release);
     }
 
     /// Sends traffic elsewhere from now on: a while after [`stop`](Self::stop), because connections are
@@ -229,19 +224,12 @@ impl Standing {
 
     /// Whether the node is in an orderly stop.
     pub fn is_stopping(&self) -> bool {
-        *self.shared.stopping.borrow()
+        self.shared.stopping.load(Ordering::Acquire)
     }
 
     /// A linearizable read has been applied here since the start.
     pub fn set_caught_up(&self) {
-        self.shared.caught_up.send_replace(true);
-    }
-
-    /// Waits until then.
-    pub async fn caught_up(&self) {
-        let mut caught_up = self.shared.caught_up.subscribe();
-        // The sender lives as long as self.
-        let _ = caught_up.wait_for(|caught_up| *caught_up).await;
+        self.shared.caught_up.store(true, Ordering::Release);
     }
 
     /// Whether the node should get traffic (P/N11). Losing the leader never makes it unready: its stale
@@ -257,7 +245,7 @@ impl Standing {
             Stage::Waiting { what, .. } => Err(what.clone()),
             Stage::Called => Err("starting".to_owned()),
             Stage::Quarantined(quarantine) => Err(format!("quarantined: {}", quarantine.reason)),
-            Stage::Running if *self.shared.caught_up.borrow() => Ok(()),
+            Stage::Running if self.shared.caught_up.load(Ordering::Acquire) => Ok(()),
             Stage::Running => Err("waiting for a leader and for what it has committed".to_owned()),
         }
     }

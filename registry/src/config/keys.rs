@@ -258,7 +258,7 @@ pub(super) fn show(kind: Kind, value: u64) -> String {
         Kind::Time { .. } => format!("{:?}", Duration::from_millis(value)),
         Kind::Size { .. } => {
             let units = [(GIB, "GiB"), (MIB, "MiB"), (1 << 10, "KiB")];
-            match units.iter().find(|(unit, _)| value >= *unit && value % unit == 0) {
+            match units.iter().find(|(unit, _)| value >= *unit && value.is_multiple_of(*unit)) {
                 Some((unit, name)) => format!("{}{name}", value / unit),
                 None => format!("{value} bytes"),
             }

@@ -234,11 +234,14 @@ impl IdentityCalls for IdentityService {
     }
 
     async fn probe(&self) -> Result<ProbeResponse, Status> {
-        let applied = self.standing.consensus().and_then(|consensus| consensus.status().applied);
+        let published = self.standing.consensus().map(Consensus::published);
+        let mark = published.as_ref().and_then(|published| published.hash_mark);
         Ok(ProbeResponse {
             identity: Some(self.identity()),
             state: self.state().into(),
-            applied_index: applied.map_or(0, |position| position.index),
+            applied_index: published.map_or(0, |published| published.applied_index()),
+            state_hash: mark.map_or(Vec::new(), |mark| mark.hash.to_be_bytes().to_vec()).into(),
+            state_hash_index: mark.map_or(0, |mark| mark.index),
             stopping: self.standing.is_stopping(),
             quarantine: self.quarantine(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
