@@ -53,6 +53,7 @@ struct Families {
     forwarded: Family<ForwardLabels, Counter>,
     watch_lag_seconds: Histogram,
     watch_ends: Family<ReasonLabel, Counter>,
+    shed: Family<ClassLabel, Counter>,
     timing_mismatch: Gauge,
     state_divergence: Gauge,
     view: ViewGauges,
@@ -90,6 +91,11 @@ struct CallLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MethodLabel {
     method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -228,6 +234,7 @@ impl Metrics {
             forwarded: Family::default(),
             watch_lag_seconds: latency(),
             watch_ends: Family::default(),
+            shed: Family::default(),
             timing_mismatch: Gauge::default(),
             state_divergence: Gauge::default(),
             view: ViewGauges::default(),
@@ -297,6 +304,11 @@ impl Metrics {
     /// A watch ended; `reason` is a word such as `client`, `resync`, `closing`.
     pub fn watch_ended(&self, reason: &'static str) {
         self.families.watch_ends.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// A call of this class was refused for overload.
+    pub fn shed(&self, class: &'static str) {
+        self.families.shed.get_or_create(&ClassLabel { class }).inc();
     }
 
     /// So many peers have other Raft timings than this node (P/N2).
@@ -388,6 +400,7 @@ impl Families {
         let help = "Time from the commit of an event, as known here, to its delivery to a watch";
         registry.register_with_unit("watch_lag", help, Unit::Seconds, self.watch_lag_seconds.clone());
         registry.register("watches_ended", "Watches that ended, by reason", self.watch_ends.clone());
+        registry.register("calls_shed", "Calls refused for overload, by class", self.shed.clone());
         let help = "Peers whose Raft timings differ from those of this node";
         registry.register("raft_timing_mismatch", help, self.timing_mismatch.clone());
         let help = "Peers whose state differs from that of this node after the same entries: a bug";
