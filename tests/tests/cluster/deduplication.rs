@@ -82,8 +82,8 @@ async fn a_late_deregister_of_the_former_owner_does_not_remove_its_identical_suc
         ttl: Some(duration(Duration::from_secs(60))),
         ..registration("orders", "127.0.0.1", 7001)
     };
-    let former = api.register(by("first run")).await.unwrap();
-    let present = api.register(by("second run")).await.unwrap();
+    let former = api.register(by("first-run")).await.unwrap();
+    let present = api.register(by("second-run")).await.unwrap();
     assert_eq!(present.outcome, v1::RegisterOutcome::Replaced as i32);
     assert!(present.incarnation > former.incarnation);
 
