@@ -238,7 +238,7 @@ fn addresses() -> (Ipv4Addr, Ipv4Addr) {
 }
 
 /// Waits until no other real cluster runs on this machine.
-fn take_turn() -> File {
+pub fn take_turn() -> File {
     let path = std::env::temp_dir().join("registry-tests.lock");
     let file = File::options().create(true).append(true).open(path).expect("the lock file opens");
     file.lock().expect("the lock is taken");

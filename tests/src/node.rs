@@ -59,14 +59,13 @@ impl Node {
         self.environment.push((key.into(), value.into()));
     }
 
-    /// `registry serve` as a command, for tests that look at its exit.
+    /// `registry serve` without a data folder, for tests that look at its exit.
     pub fn command(&self) -> Command {
         let mut command = Command::new(&binaries().registry);
         command
             .args(["serve", "--config"])
             .arg(&self.config)
-            .args(["--node", &self.name, "--data-dir"])
-            .arg(&self.data)
+            .args(["--node", &self.name])
             .env_remove("RUST_LOG")
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null());
@@ -78,6 +77,7 @@ impl Node {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("the log file opens");
         let mut command = self.command();
+        command.arg("--data-dir").arg(&self.data);
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         self.child = Some(command.spawn().expect("the node starts"));
     }

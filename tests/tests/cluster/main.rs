@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod deduplication;
+mod dev;
 mod failover;
 mod frozen;
 mod partitions;

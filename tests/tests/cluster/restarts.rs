@@ -1,7 +1,6 @@
 //! What was acknowledged is there after any restart, and an empty folder founds nothing.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -166,7 +165,7 @@ async fn a_folder_is_used_by_its_own_node_of_its_own_cluster_only() {
     let mut cluster = Cluster::start(Options::default()).await;
 
     // Two processes on one folder: the second ends with a line that names the folder.
-    let output = cluster.nodes[0].command().stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap();
+    let output = cluster.nodes[0].command().arg("--data-dir").arg(&cluster.nodes[0].data).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "the second process ends: {text}");
     assert!(text.contains(&cluster.nodes[0].data.display().to_string()) || text.contains("8080"), "{text}");
@@ -175,7 +174,7 @@ async fn a_folder_is_used_by_its_own_node_of_its_own_cluster_only() {
     cluster.nodes[1].stop().await;
     let foreign = cluster.nodes[2].data.clone();
     cluster.nodes[2].stop().await;
-    let output = cluster.nodes[1].command().arg("--data-dir").arg(&foreign).stderr(Stdio::piped()).output();
+    let output = cluster.nodes[1].command().arg("--data-dir").arg(&foreign).output();
     let output = output.unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(78), "{text}");
