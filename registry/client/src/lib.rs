@@ -37,7 +37,7 @@
 //!
 //! - **Nodes.** The seeds are where it begins; the members are learnt from them and looked up again every
 //!   10 s and whenever a connection changes. Each member has a connection of its own, made in the
-//!   background: a call only ever goes to a node whose connection is up, and a dead one fails no call.
+//!   background: a call only ever goes to a node whose connection is up and that has answered on it, and a dead one fails no call.
 //!   Members that the leader calls dead or quarantined are left out, those that it does not hear are asked
 //!   last. Writes prefer the leader, reads go to the node with the fewest open calls.
 //! - **Repetition.** A call is repeated only where that is safe, until its deadline (10 s, see

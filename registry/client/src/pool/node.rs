@@ -3,12 +3,14 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use registry_proto::v1::ClusterStatusRequest;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Node, Shared, Standing, reconcile};
 use crate::backoff::Backoff;
 use crate::metrics::count;
+use crate::rpc::Unary;
 use crate::transport::Connection;
 
 /// Waits between two connects: a restarted node is found within a moment, a dead one costs little.
@@ -38,7 +40,10 @@ async fn keep_connected(shared: Weak<Shared>, endpoint: String, redial: Arc<Noti
         let Some(pool) = shared.upgrade() else { return };
         let (dial, options) = (pool.dial.clone(), pool.connection);
         drop(pool);
-        let opened = Connection::open(dial.as_ref(), &endpoint, options).await;
+        let opened = match Connection::open(dial.as_ref(), &endpoint, options).await {
+            Ok(connection) => greet(&shared, connection, options.connect_timeout).await,
+            Err(status) => Err(status.message().to_owned()),
+        };
         match opened {
             Ok(connection) => {
                 let since = Instant::now();
@@ -55,13 +60,32 @@ async fn keep_connected(shared: Weak<Shared>, endpoint: String, redial: Arc<Noti
                     backoff.reset();
                 }
             }
-            Err(status) => {
+            Err(reason) => {
                 let Some(pool) = shared.upgrade() else { return };
-                failed(&pool, &endpoint, status.message());
+                failed(&pool, &endpoint, &reason);
             }
         }
         sleep(backoff.next()).await;
     }
+}
+
+/// Waits for a first word of the node: the kernel accepts connections for a process that is frozen, and
+/// the address may have passed to a node of another cluster.
+async fn greet(shared: &Weak<Shared>, connection: Connection, limit: Duration) -> Result<Connection, String> {
+    let endpoint = connection.endpoint().to_owned();
+    let call = ClusterStatusRequest { local: true }.send(connection.clone(), limit);
+    let answer = match timeout(limit, call).await {
+        Ok(Ok(answer)) => answer.into_inner(),
+        // A refusal is a sign of life too, unless it was made on this side.
+        Ok(Err(status)) if std::error::Error::source(&status).is_none() => return Ok(connection),
+        Ok(Err(status)) => return Err(format!("{endpoint} ended the connection: {}", status.message())),
+        Err(_) => return Err(format!("{endpoint} accepts but does not answer")),
+    };
+    let (Some(pool), Some(header)) = (shared.upgrade(), &answer.header) else { return Ok(connection) };
+    if pool.observe(&endpoint, header) {
+        return Ok(connection);
+    }
+    Err(format!("{endpoint} belongs to the cluster {}", header.cluster_id))
 }
 
 fn came_up(pool: &Arc<Shared>, endpoint: &str, connection: Connection) {

@@ -209,3 +209,18 @@ async fn hooks_are_told_of_calls_and_connections() {
     one_try.discover(orders()).await.unwrap_err();
     assert_eq!(*told.0.lock().unwrap(), ["node-1:8080 true", "discover 1 false", "discover 1 true"]);
 }
+
+#[tokio::test]
+async fn a_node_that_accepts_but_says_nothing_is_never_asked() {
+    let mock = Mock::new(2);
+    for _ in 0..1000 {
+        mock.nodes[1].fail("cluster_status", crate::mock::Fault::Hang);
+    }
+    let client = mock.builder().connect().await.unwrap();
+    until("the silent node was given up once", || client.metrics().connects_failed > 0).await;
+    for _ in 0..20 {
+        client.discover(orders()).await.unwrap();
+    }
+    assert_eq!(client.connected_endpoints(), ["node-1:8080"]);
+    assert_eq!(mock.nodes[1].count("discover"), 0);
+}
