@@ -465,8 +465,8 @@ fn retry_name(class: RetryClass) -> &'static str {
 fn add_violations(details: &mut ErrorDetails, fields: &[BadField]) {
     let mut room = VIOLATION_BYTES;
     for (index, field) in fields.iter().enumerate() {
-        let path = shortened(field.path.clone(), 160);
-        let problem = shortened(field.problem.clone(), 200);
+        let path = shortened(field.path.clone(), 96);
+        let problem = shortened(field.problem.clone(), 120);
         // Six bytes of tags and lengths each.
         let size = path.len() + problem.len() + 6;
         if size > room {
