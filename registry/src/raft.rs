@@ -19,6 +19,7 @@ mod snapshotting;
 mod start;
 mod state_machine;
 mod status;
+mod successor;
 mod types;
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use super::serve::InstallTurn;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
 use super::status::{Leadership, LogPosition, Member, RaftStatus};
+use super::successor::best_successor;
 use super::types::{CommandBytes, TypeConfig as C};
 use crate::metrics::Metrics;
 
@@ -393,19 +394,4 @@ fn refused(error: WriteError) -> Refused {
         RaftError::APIError(_) => Refused::Final(ProposeError::OutcomeUnknown),
         RaftError::Fatal(_) => Refused::Final(ProposeError::Stopped),
     }
-}
-
-/// The voter whose log is furthest, among those heard within a lease. A voter far behind would stop
-/// writes for seconds.
-fn best_successor(status: &RaftStatus, exclude: &BTreeSet<u64>, lease: Duration) -> Option<u64> {
-    /// Entries that a successor may be behind: it gets them in the moment before it is told.
-    const MAX_LAG: u64 = 1000;
-    let voters = status.membership.voters();
-    let candidates = voters.iter().filter(|id| **id != status.raft_id && !exclude.contains(*id));
-    let alive = candidates.filter(|id| {
-        let contact = status.followers.get(*id).and_then(|follower| follower.last_contact);
-        contact.is_some_and(|at| at.elapsed() < 2 * lease)
-    });
-    let lags = alive.filter_map(|id| Some((status.lag(*id)?, *id)));
-    lags.filter(|(lag, _)| *lag <= MAX_LAG).min().map(|(_, id)| id)
 }
