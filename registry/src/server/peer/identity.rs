@@ -246,7 +246,6 @@ impl IdentityCalls for IdentityService {
             quarantine: self.quarantine(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process_nonce: self.standing.process_nonce(),
-            ..ProbeResponse::default()
         })
     }
 
