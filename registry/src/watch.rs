@@ -11,14 +11,16 @@ pub mod queue;
 pub mod scope;
 pub mod session;
 pub mod snapshot;
+pub mod subscription;
 
 use std::sync::Arc;
 
 use registry_proto::v1;
 use tonic::Status;
 
-pub use self::hub::{Hub, HubLimits, Sent, Subscription};
+pub use self::hub::{Hub, HubLimits, Sent};
 pub use self::session::{Begin, Session};
+pub use self::subscription::Subscription;
 use crate::error::Error;
 use crate::raft::Published;
 pub use crate::server::convert::Scope;

@@ -10,8 +10,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::encode::{Encoded, Encoder};
-use super::queue::{Batch, Mode, Offer, Queue};
+use super::queue::{Mode, Offer, Queue};
 use super::scope::{Index, Watches};
+use super::subscription::Subscription;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::raft::{Observer, Published};
@@ -64,19 +65,19 @@ struct Shared {
 /// Where the hub leaves word for one watch.
 #[derive(Debug)]
 pub(super) struct Mailbox {
-    with_previous: bool,
+    pub(super) with_previous: bool,
     state: Mutex<MailboxState>,
-    wake: Notify,
+    pub(super) wake: Notify,
 }
 
 #[derive(Debug)]
-struct MailboxState {
-    queue: Queue,
+pub(super) struct MailboxState {
+    pub(super) queue: Queue,
     /// The state that a snapshot is read from. It lies here and not in the stream, so that it can be
     /// taken away from a reader that stands still.
-    pinned: Option<Arc<Published>>,
+    pub(super) pinned: Option<Arc<Published>>,
     /// Resets the stream of a reader that stands still.
-    reset: Option<futures::future::AbortHandle>,
+    pub(super) reset: Option<futures::future::AbortHandle>,
 }
 
 impl Hub {
@@ -111,7 +112,7 @@ impl Hub {
         }
         let id = index.insert(&scope, mailbox.clone());
         drop(index);
-        Ok(Subscription { hub: self.clone(), closing: self.shared.closing.subscribe(), scope, id, mailbox })
+        Ok(Subscription::new(self.clone(), scope, id, mailbox))
     }
 
     /// Ends every watch with CLOSING, after what waits for it (API/W10), and refuses new ones.
@@ -258,7 +259,7 @@ impl Hub {
     }
 
     /// Changes what lies in a mailbox and keeps account of its bytes.
-    fn update<T>(&self, mailbox: &Mailbox, change: impl FnOnce(&mut MailboxState) -> T) -> T {
+    pub(super) fn update<T>(&self, mailbox: &Mailbox, change: impl FnOnce(&mut MailboxState) -> T) -> T {
         let mut state = mailbox.state();
         let before = state.queue.bytes();
         let result = change(&mut state);
@@ -273,12 +274,17 @@ impl Hub {
         result
     }
 
+    /// Takes a watch out.
+    pub(super) fn leave(&self, scope: &Scope, id: u64) {
+        self.index().remove(scope, id);
+    }
+
     fn announce(&self, revision: u64) {
         self.shared.published.store(revision, Ordering::SeqCst);
         self.wake_awaiting();
     }
 
-    fn wake_awaiting(&self) {
+    pub(super) fn wake_awaiting(&self) {
         if self.shared.awaiting.load(Ordering::SeqCst) > 0 {
             self.shared.progress.notify_waiters();
         }
@@ -317,7 +323,7 @@ impl Observer for Hub {
 }
 
 impl Mailbox {
-    fn state(&self) -> MutexGuard<'_, MailboxState> {
+    pub(super) fn state(&self) -> MutexGuard<'_, MailboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -344,113 +350,6 @@ impl<'a> Awaiting<'a> {
 impl Drop for Awaiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// The place of one watch in the hub; dropping it ends the watch.
-#[derive(Debug)]
-pub struct Subscription {
-    hub: Hub,
-    closing: watch::Receiver<bool>,
-    scope: Scope,
-    id: u64,
-    mailbox: Arc<Mailbox>,
-}
-
-impl Subscription {
-    /// What the watch covers.
-    pub fn scope(&self) -> &Scope {
-        &self.scope
-    }
-
-    /// The hub.
-    pub fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// True if events are to have the previous value.
-    pub fn with_previous(&self) -> bool {
-        self.mailbox.with_previous
-    }
-
-    /// Where the watch stands.
-    pub fn mode(&self) -> Mode {
-        self.mailbox.state().queue.mode()
-    }
-
-    /// Enters a mode; see [`Queue::enter`].
-    pub fn enter(&self, mode: Mode) {
-        self.hub.update(&self.mailbox, |state| state.queue.enter(mode));
-    }
-
-    /// Goes from joining to live; false if the watch was reset or cut meanwhile.
-    pub fn go_live(&self) -> bool {
-        self.hub.update(&self.mailbox, |state| {
-            let joining = state.queue.mode() == Mode::Joining;
-            if joining {
-                state.queue.enter(Mode::Live);
-            }
-            joining
-        })
-    }
-
-    /// Everything up to `revision` has been handed over.
-    pub fn mark_sent(&self, revision: u64) {
-        self.mailbox.state().queue.mark_sent(revision);
-        self.hub.wake_awaiting();
-    }
-
-    /// Takes what fits into one message, of revisions above `after`.
-    pub fn take(&self, after: u64) -> Option<Batch> {
-        let batch = self.hub.update(&self.mailbox, |state| state.queue.take(after))?;
-        if let Some(at) = batch.published_at {
-            self.hub.shared.metrics.watch_lag(at.elapsed());
-        }
-        self.hub.wake_awaiting();
-        Some(batch)
-    }
-
-    /// Keeps a state for a snapshot, until [`Subscription::unpin`] or until it is taken away.
-    pub fn pin(&self, published: Arc<Published>) {
-        self.mailbox.state().pinned = Some(published);
-    }
-
-    /// The state kept; `None` if it was taken away, and the watch cut.
-    pub fn pinned(&self) -> Option<Arc<Published>> {
-        self.mailbox.state().pinned.clone()
-    }
-
-    /// Lets go of the state.
-    pub fn unpin(&self) {
-        self.mailbox.state().pinned = None;
-    }
-
-    /// What to abort when the reader stands still for too long after it was cut: the task of its stream.
-    pub fn reset_with(&self, reset: futures::future::AbortHandle) {
-        self.mailbox.state().reset = Some(reset);
-    }
-
-    /// True once the node closes its watches.
-    pub fn closing(&self) -> bool {
-        *self.closing.borrow()
-    }
-
-    /// Waits until there may be something to do: a revision, another mode, the end of the node.
-    pub async fn changed(&mut self) {
-        tokio::select! {
-            () = self.mailbox.wake.notified() => {}
-            // The sender lives in the hub, which this keeps alive.
-            _ = self.closing.wait_for(|closing| *closing) => {}
-        }
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.hub.index().remove(&self.scope, self.id);
-        self.hub.update(&self.mailbox, |state| state.queue.enter(Mode::CatchingUp));
-        self.mailbox.state().pinned = None;
-        self.hub.wake_awaiting();
     }
 }
 

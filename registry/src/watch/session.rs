@@ -15,10 +15,11 @@ use tonic::Status;
 
 use super::Source;
 use super::encode::{Encoder, PART_BYTES};
-use super::hub::{COME_BACK_AFTER, Subscription};
+use super::hub::COME_BACK_AFTER;
 use super::queue::{Batch, Mode, Waiting};
 use super::scope::covers;
 use super::snapshot::Cursor;
+use super::subscription::Subscription;
 use crate::error::Error;
 use crate::raft::Published;
 use crate::server::convert;
