@@ -8,7 +8,10 @@ use std::process::Command;
 const FILE_LINES: usize = 450;
 
 /// Files that may be longer, each with the reason why it is one subject all the same.
-const LONG_FILES: &[(&str, usize, &str)] = &[];
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("registry/wal/src/sim_disk.rs", 480, "a disk and every way in which it fails, for tests only"),
+    ("registry/src/watch/hub.rs", 470, "the subscribers and their one lock"),
+];
 
 /// Longest function.
 const FUNCTION_LINES: usize = 75;
@@ -92,7 +95,7 @@ fn nothing_is_left_unfinished() {
     for (name, text) in sources() {
         for (number, line) in text.lines().enumerate() {
             let unfinished = macros.iter().chain(&marks).any(|mark| line.contains(mark.as_str()));
-            if unfinished || line.contains("#[ignore") {
+            if unfinished || line.trim_start().starts_with("#[ignore") {
                 found.push(format!("{name}:{}: {}", number + 1, line.trim()));
             }
         }
