@@ -183,3 +183,30 @@ async fn a_folder_is_used_by_its_own_node_of_its_own_cluster_only() {
     assert!(text.contains(&foreign.display().to_string()), "{text}");
     assert!(text.trim().lines().count() <= 3, "one line says it: {text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_another_cluster_takes_no_part_in_this_one() {
+    let kept = tempfile::tempdir().unwrap();
+    let foreign = kept.path().join("registry-node-1");
+    {
+        let mut other = Cluster::start(Options::default()).await;
+        other.api(0).register(permanent("elsewhere", 1)).await.unwrap();
+        other.nodes[0].stop().await;
+        std::fs::rename(&other.nodes[0].data, &foreign).unwrap();
+    }
+    let mut cluster = Cluster::start(Options::default()).await;
+    let before = cluster.api(1).status(false).await.unwrap().cluster_id;
+    cluster.nodes[0].stop().await;
+    std::fs::remove_dir_all(&cluster.nodes[0].data).unwrap();
+    std::fs::rename(&foreign, &cluster.nodes[0].data).unwrap();
+    cluster.start_node(0);
+    let status = cluster.nodes[0].exited().await;
+    let log = cluster.nodes[0].log_text();
+    assert_eq!(status.code(), Some(78), "{log}");
+    let line = log.lines().rev().find(|line| line.starts_with("error:")).expect("an error line");
+    assert!(line.contains(&cluster.nodes[0].data.display().to_string()), "it names the folder: {line}");
+    // The others noticed nothing.
+    cluster.api(1).register(permanent("orders", 1)).await.unwrap();
+    assert_eq!(cluster.api(2).status(false).await.unwrap().cluster_id, before);
+    assert!(ports(&cluster.api(2), "elsewhere").await.is_empty());
+}

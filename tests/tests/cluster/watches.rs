@@ -243,3 +243,23 @@ async fn a_quiet_watch_gets_bookmarks_with_the_age_of_the_data() {
     let age = bookmark.header.unwrap().staleness.expect("a bookmark has the age");
     assert!(Duration::try_from(age).unwrap() < Duration::from_secs(10));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_only_this_node_has_not_reached_is_waited_for() {
+    let cluster = Cluster::start(Options::default()).await;
+    let late = cluster.followers().await[0];
+    write(&cluster.api(late), 1..=1).await;
+    cluster.nodes[late].signal(rustix::process::Signal::STOP);
+    let last = write(&cluster.api(cluster.leader().await), 2..=20).await;
+    cluster.nodes[late].signal(rustix::process::Signal::CONT);
+    // At once, while it still has those entries to catch up with.
+    let epoch = cluster.api(cluster.leader().await).status(true).await.unwrap().epoch;
+    let position = Some(v1::Position { epoch, revision: last });
+    let mut stream = cluster.api(late).watch(orders(position)).await.unwrap();
+    let message = next(&mut stream).await.unwrap();
+    assert_eq!((message.kind(), message.revision), (WatchKind::Synced, last));
+    let next_revision = write(&cluster.api(late), 21..=21).await;
+    let mut view = View { revision: last, ..Default::default() };
+    view.until(&mut stream, next_revision).await;
+    assert_eq!(view.revisions, [next_revision]);
+}
