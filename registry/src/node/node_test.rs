@@ -3,15 +3,17 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use registry_client::transport::{Channel, ConnectionOptions, TcpDial};
 use registry_proto::v1::cluster_service_client::ClusterServiceClient;
 use registry_proto::v1::{ClusterStatusRequest, ClusterStatusResponse};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::*;
 use crate::config::{Sources, load};
 use crate::exit::Exit;
+use crate::identity::MemberId;
 
 /// Long enough for a machine on which a compiler runs beside.
 const PATIENCE: Duration = Duration::from_secs(60);

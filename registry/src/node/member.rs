@@ -1,0 +1,70 @@
+//! The life of a member: it catches up, says that it is ready, and ends with Raft.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Node, greet, initialize};
+use crate::exit::Fatal;
+use crate::raft::{Consensus, Failure};
+use crate::server::core::Core;
+
+/// Pause before a read is tried again that tells whether the node has caught up.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
+/// Longest wait for one such read.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Lives as a member until Raft ends.
+    pub(super) async fn serve(&self, core: Core) -> Fatal {
+        let Some(member) = self.standing.member() else { return Fatal::bug("a member without a place runs") };
+        let settings = self.config.cluster_settings.clone();
+        let first_entry = initialize::initialize(
+            core.consensus.clone(),
+            self.environment.clone(),
+            member.cluster_id.clone(),
+            settings,
+        );
+        let background = async {
+            let compare = greet::compare_states(&self.introductions, &core.consensus, &self.metrics);
+            tokio::join!(first_entry, self.catch_up(&core), compare);
+            std::future::pending().await
+        };
+        tokio::select! {
+            fatal = self.raft_ended(&core.consensus) => fatal,
+            fatal = greet::greet(&self.config, &self.introductions, &member.cluster_id, &self.metrics) => fatal,
+            fatal = background => fatal,
+        }
+    }
+
+    /// Waits until this node has applied what the cluster had committed, then says that it is ready.
+    async fn catch_up(&self, core: &Core) {
+        loop {
+            let read = core.rounds.linearize(Instant::now() + CATCH_UP_WAIT).await;
+            if read.is_ok_and(|(_, published)| published.state.cluster_id().is_some()) {
+                break;
+            }
+            sleep(CATCH_UP_PAUSE).await;
+        }
+        self.standing.set_caught_up();
+        self.health.set_serving(true).await;
+        tracing::info!("ready");
+    }
+
+    /// Returns when Raft has failed in a way that must end the process (P/N10).
+    async fn raft_ended(&self, consensus: &Consensus) -> Fatal {
+        let mut status = consensus.watch_status();
+        let failure = status.wait_for(|status| status.failed.is_some()).await;
+        let failure = failure.ok().and_then(|status| status.failed.clone());
+        match failure {
+            Some(Failure::Storage(reason)) => Fatal::io(format!("log or snapshot failed: {reason}")),
+            Some(Failure::Unsupported(reason)) => {
+                self.health.set_serving(false).await;
+                self.standing.quarantine(false, reason);
+                std::future::pending().await
+            }
+            Some(failure @ (Failure::Panicked(_) | Failure::Stopped)) => Fatal::bug(failure),
+            None => Fatal::bug("Raft ended without a word"),
+        }
+    }
+}
