@@ -51,8 +51,9 @@ struct Shared {
 enum Reign {
     /// This node does not lead, or not yet surely.
     None,
-    /// The table is being filled; what is applied meanwhile waits.
-    Begins { leadership: Leadership, changes: Vec<LeaseChange> },
+    /// The table is being filled; what is applied or renewed meanwhile waits. As short as a quorum round
+    /// or two, so what waits is bounded by what may be unanswered.
+    Begins { leadership: Leadership, changes: Vec<LeaseChange>, renewed: Vec<(u64, Duration)> },
     /// This node leads.
     Table { leadership: Leadership, table: Box<Table>, quorum_at: Instant },
 }
@@ -93,13 +94,25 @@ impl Leases {
         let at = self.steady(arrived);
         match &mut *self.reign() {
             Reign::Table { table, .. } => table.renew(id, at),
-            Reign::None | Reign::Begins { .. } => Renewal::Unknown,
+            Reign::Begins { renewed, .. } => {
+                renewed.push((id, at));
+                Renewal::Unknown
+            }
+            Reign::None => Renewal::Unknown,
         }
     }
 
     /// Moves deadlines, each from its own arrival. Returns the leases that are `Expiring`.
     pub(crate) fn touch(&self, leases: impl Iterator<Item = (u64, Instant)>) -> Vec<u64> {
-        let Reign::Table { table, .. } = &mut *self.reign() else { return Vec::new() };
+        let mut reign = self.reign();
+        let table = match &mut *reign {
+            Reign::Table { table, .. } => table,
+            Reign::Begins { renewed, .. } => {
+                renewed.extend(leases.map(|(id, arrived)| (id, self.steady(arrived))));
+                return Vec::new();
+            }
+            Reign::None => return Vec::new(),
+        };
         leases
             .filter(|(id, arrived)| table.renew(*id, self.steady(*arrived)) == Renewal::Expiring)
             .map(|(id, _)| id)
@@ -160,7 +173,7 @@ impl Leases {
     ) {
         // First collect what is applied from now on, then load the state: what is in both is told twice,
         // which does no harm, and nothing is missed.
-        *self.reign() = Reign::Begins { leadership, changes: Vec::new() };
+        *self.reign() = Reign::Begins { leadership, changes: Vec::new(), renewed: Vec::new() };
         let published = newest();
         let at = self.steady(Instant::now());
         let mut table = Box::new(Table::new(at));
@@ -171,13 +184,17 @@ impl Leases {
             adopt(&mut table, lease, at);
         }
         let mut reign = self.reign();
-        let Reign::Begins { leadership: begun, changes } = &mut *reign else { return };
+        let Reign::Begins { leadership: begun, changes, renewed } = &mut *reign else { return };
         if *begun != leadership {
             return;
         }
         let at = self.steady(Instant::now());
         for change in std::mem::take(changes) {
             follow(&mut table, change, at);
+        }
+        // Acknowledged by a quorum round of this reign although the table was not there yet (P/L1).
+        for (id, at) in std::mem::take(renewed) {
+            table.renew(id, at);
         }
         *reign = Reign::Table { leadership, table, quorum_at };
     }

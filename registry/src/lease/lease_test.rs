@@ -1,7 +1,9 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::time::{advance, sleep};
 
+use super::agreement::Agreement;
 use super::expiry;
 use super::table::Renewal;
 use super::*;
@@ -152,4 +154,33 @@ async fn an_expire_of_unknown_outcome_is_named_again() {
     assert!(alive(&testbed, "1"));
     testbed.fate.send_replace(Fate::Applied);
     assert!(gone_after(&testbed, "1").await <= seconds(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_arrives_while_a_new_reign_fills_its_table_counts() {
+    let testbed = Testbed::new(1_000);
+    // So many that filling the table pauses in between.
+    let ids: Vec<u64> =
+        (0..ESTABLISH_CHUNK + 10).map(|number| testbed.register("a", &number.to_string(), TTL_MS)).collect();
+    let (silent, renewed) = (ids[0], ids[1]);
+    let arrived = Instant::now() + seconds(1);
+    let published = || Agreement::published(testbed.as_ref());
+    let filling = testbed.leases.establish(REIGN, Instant::now(), published);
+    tokio::join!(filling, async { testbed.leases.touch([(renewed, arrived)].into_iter()) });
+
+    let mut overdue = HashMap::new();
+    for half_seconds in 1..20 {
+        let now = Instant::now() + Duration::from_millis(500) * half_seconds;
+        testbed.leases.quorum_seen(REIGN, now);
+        testbed.leases.tick(REIGN, now);
+        loop {
+            let taken = testbed.leases.take_overdue(REIGN, |_| 1);
+            if taken.is_empty() {
+                break;
+            }
+            overdue.extend(taken.iter().map(|lease| (lease.id, now)));
+        }
+    }
+    assert!(overdue[&silent] < arrived + TTL, "the silent one had its time from the start of the reign");
+    assert!(overdue[&renewed] >= arrived + TTL, "the renewed one has its time from the renewal");
 }
