@@ -222,6 +222,13 @@ impl DataFolder {
     }
 }
 
+/// Whether a process has locked this data folder. One that was killed keeps the lock for a moment after it
+/// seems to be gone: its memory is freed before its files are closed.
+pub(crate) fn is_in_use(folder: &Path) -> bool {
+    let Ok(file) = File::open(folder.join(LOCK_FILE)) else { return false };
+    flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 fn lock(folder: &Path) -> Result<File, IdentityError> {
     let path = folder.join(LOCK_FILE);
     let failed = |source| IdentityError::Io { action: "opening", path: path.display().to_string(), source };

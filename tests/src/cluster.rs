@@ -144,6 +144,15 @@ impl Cluster {
         Err("no node says that it leads with a quorum".into())
     }
 
+    /// The largest lateness of a lease tick that any node has measured lately.
+    pub async fn lateness(&self) -> Duration {
+        let mut latest = 0.0_f64;
+        for node in self.nodes.iter().filter(|node| node.is_started()) {
+            latest = latest.max(node.metric("registry_lease_tick_lateness_max_seconds").await.unwrap_or(0.0));
+        }
+        Duration::from_secs_f64(latest)
+    }
+
     /// The index of a node by its name.
     pub fn index_of(&self, name: &str) -> Option<usize> {
         self.nodes.iter().position(|node| node.name == name)

@@ -15,6 +15,13 @@ pub fn assert_within(what: &str, took: Duration, promise: Duration) {
     assert!(took <= bound, "{what} took {took:?}, the bound is {bound:?}");
 }
 
+/// As [`assert_within`], with the lateness that the nodes measured of themselves added: a machine that did
+/// not let them run is not their fault.
+pub fn assert_expired_within(what: &str, took: Duration, promise: Duration, lateness: Duration) {
+    println!("{what}: the nodes' own lateness was up to {} ms", lateness.as_millis());
+    assert_within(what, took.saturating_sub(lateness), promise);
+}
+
 /// Fails if `took` is below `least`.
 pub fn assert_not_before(what: &str, took: Duration, least: Duration) {
     assert!(took >= least, "{what} came after {took:?}, which is before {least:?}");

@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
@@ -14,6 +16,12 @@ use serde_json::json;
 
 use super::process::Process;
 use crate::config::{Sources, ValidConfig, check_all};
+use crate::identity::is_in_use;
+
+/// Longest wait for the end of a killed node: the kernel frees gigabytes in less.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked for.
+const KILL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What `up` was asked for; what is not given is taken from the folder, or from the defaults.
 #[derive(Debug, Clone, Default)]
@@ -149,13 +157,24 @@ impl Folder {
         Ok(child)
     }
 
-    /// Kills a node.
+    /// Kills a node, and waits until it can be started again.
     pub(super) fn kill(&self, node: &DevNode) -> Result<(), String> {
         let _guard = self.lock()?;
         match self.noted()?.processes.get(&node.node_id) {
-            Some(process) if process.is_alive() => process.signal(Signal::KILL),
-            _ => Err(format!("{} does not run", node.node_id)),
+            Some(process) if process.is_alive() => process.signal(Signal::KILL)?,
+            _ => return Err(format!("{} does not run", node.node_id)),
         }
+        let deadline = Instant::now() + KILL_LIMIT;
+        while is_in_use(&node.data) {
+            if Instant::now() > deadline {
+                return Err(format!(
+                    "{} was killed but does not end; see whether its disk hangs",
+                    node.node_id
+                ));
+            }
+            sleep(KILL_INTERVAL);
+        }
+        Ok(())
     }
 
     fn noted(&self) -> Result<Noted, String> {

@@ -6,6 +6,7 @@ use registry_proto::v1;
 use registry_tests::api::{Api, duration, leased, reason, registration, request_id};
 use registry_tests::cluster::{Cluster, Options};
 use registry_tests::wait;
+use serde_json::json;
 
 async fn register_until_answered(
     api: &Api,
@@ -28,8 +29,14 @@ fn same_outcome(first: &v1::ServiceRegisterResponse, again: &v1::ServiceRegister
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_repetition_is_answered_from_memory_also_after_the_leader_was_killed() {
-    let mut cluster = Cluster::start(Options::default()).await;
+async fn a_repetition_is_answered_from_memory_after_a_killed_leader_and_from_a_snapshot() {
+    let file = json!({
+        "log": { "segment_bytes": 4 << 20 },
+        "snapshot": { "min_bytes": 64 << 10 },
+        "raft": { "election_timeout_min": 150, "election_timeout_max": 300, "heartbeat_interval": 50,
+                  "max_in_snapshot_log_to_keep": 10 },
+    });
+    let mut cluster = Cluster::start(Options { file, ..Default::default() }).await;
     let request = v1::ServiceRegisterRequest {
         request_id: request_id("program-1", 1),
         ..leased("orders", "127.0.0.1", 7001, Duration::from_secs(120))
@@ -49,7 +56,18 @@ async fn a_repetition_is_answered_from_memory_also_after_the_leader_was_killed()
     let survivor = (leader + 1) % 3;
     same_outcome(&first, &register_until_answered(&cluster.api(survivor), &request).await);
 
-    // And after all of them were started anew, from log or snapshot.
+    // And after all of them were started anew from a snapshot: the log no longer has the first write.
+    cluster.start_node(leader);
+    cluster.ready().await;
+    for port in 1..=2_000 {
+        register_until_answered(&cluster.api(survivor), &registration("others", "127.0.0.1", port)).await;
+    }
+    for node in &cluster.nodes {
+        wait::until_true("the first entries to be purged", wait::PATIENCE, || async {
+            node.metric("registry_log_purged_index").await.unwrap_or(0.0) > 100.0
+        })
+        .await;
+    }
     cluster.kill_all();
     cluster.start_all();
     cluster.ready().await;

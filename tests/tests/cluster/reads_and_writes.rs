@@ -3,7 +3,7 @@
 use registry_proto::v1::{self, Consistency};
 use registry_tests::api::{Api, from_duration, leased, reason, registration};
 use registry_tests::cluster::{Cluster, Options, SOON};
-use registry_tests::timing::{assert_not_before, assert_within};
+use registry_tests::timing::{assert_expired_within, assert_not_before};
 use registry_tests::wait;
 use std::time::{Duration, Instant};
 
@@ -102,7 +102,8 @@ async fn an_instance_without_renewals_is_gone_after_its_ttl_and_not_before() {
         answered.elapsed(),
         ttl - (renewed - answered),
     );
-    assert_within("expiry after the last renewal", renewed.elapsed(), ttl + Duration::from_secs(2));
+    let (took, lateness) = (renewed.elapsed(), cluster.lateness().await);
+    assert_expired_within("expiry after the last renewal", took, ttl + Duration::from_secs(2), lateness);
     let refused = follower.heartbeat(request).await.unwrap_err();
     assert_eq!(reason(&refused), "LEASE_EXPIRED");
 }
