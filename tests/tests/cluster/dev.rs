@@ -1,5 +1,6 @@
 //! `registry dev`: three nodes by one command, to play with failure; and the errors of a start by hand.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -115,15 +116,16 @@ async fn ctrl_c_ends_all_nodes_also_those_started_later() {
     let dev = Dev::new(2).await;
     let mut up: Child = dev
         .command(&["up", "--host", &dev.host])
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    wait::until("the nodes to be ready", wait::PATIENCE, || async {
-        let text = String::from_utf8_lossy(&dev.run(&["status"]).await.stdout).into_owned();
-        if text.matches(" ready").count() == 3 { Ok(()) } else { Err(text) }
-    })
-    .await;
+    // Until it has said how to stop it: a node that ends before that is a failed start.
+    let output = BufReader::new(up.stdout.take().unwrap());
+    let said = tokio::task::spawn_blocking(|| {
+        output.lines().map_while(Result::ok).find(|line| line.contains("Stop:"))
+    });
+    assert!(said.await.unwrap().is_some(), "`dev up` says that the nodes are ready");
     dev.succeed(&["kill", "1"]).await;
     dev.succeed(&["start", "1"]).await;
     kill_process(Pid::from_raw(i32::try_from(up.id()).unwrap()).unwrap(), Signal::INT).unwrap();
