@@ -1,10 +1,11 @@
 //! The leader is killed or stopped under load: nothing acknowledged is lost, nobody alive is forgotten.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use registry_client::{CacheEvent, CallOptions, Client};
+use registry_client::{CacheEvent, CallOptions, Client, ServiceCache};
 use registry_proto::v1::{self, Consistency};
 use registry_tests::api::{Api, leased, registration};
 use registry_tests::cluster::{Cluster, Options};
@@ -46,6 +47,63 @@ async fn first_write(survivors: Vec<Api>, round: usize) -> Duration {
     }
 }
 
+/// A view of a service that is followed through all failovers, and every revision it was told.
+struct Followed {
+    cache: ServiceCache,
+    told: Arc<Mutex<Told>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Told {
+    revisions: Vec<u64>,
+    added: Vec<String>,
+    resets: usize,
+}
+
+impl Followed {
+    async fn start(client: &Client, service: &str) -> Self {
+        let cache = client.cache(service);
+        let mut events = cache.events();
+        cache.synced().await.unwrap();
+        let told = Arc::new(Mutex::new(Told::default()));
+        let task = tokio::spawn({
+            let told = told.clone();
+            async move {
+                while let Some(event) = events.next().await {
+                    let mut told = told.lock().unwrap();
+                    match event {
+                        CacheEvent::Reset(_) => told.resets += 1,
+                        CacheEvent::Changes { changes, .. } => {
+                            told.revisions.push(changes.revision);
+                            let ids = changes.events.iter().filter_map(|event| event.instance.as_ref());
+                            told.added.extend(ids.map(|instance| instance.instance_id.clone()));
+                        }
+                        other => panic!("an event that this test does not know: {other:?}"),
+                    }
+                }
+            }
+        });
+        Self { cache, told, task }
+    }
+
+    /// No gap, no duplicate: each instance that is there was told exactly once, in rising revisions.
+    async fn check(self, client: &Client, present: &BTreeSet<u32>) {
+        let position = client.position().expect("the client has read");
+        let view = self.cache.at_least(position, wait::PATIENCE).await.unwrap();
+        assert_eq!(view.instances().len(), present.len(), "the view is complete");
+        wait::until_true("the events of the view", wait::PATIENCE, || async {
+            self.told.lock().unwrap().added.len() >= present.len()
+        })
+        .await;
+        let told = self.told.lock().unwrap();
+        assert!(told.revisions.windows(2).all(|pair| pair[0] < pair[1]), "revisions rise, each once");
+        assert_eq!(told.added.len(), present.len(), "each instance is told once");
+        assert!(told.resets <= 1, "the watch was resumed, not begun anew: {} views", told.resets);
+        self.task.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease() {
     let mut cluster = Cluster::start(Options::default()).await;
@@ -72,6 +130,7 @@ async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease
         }
     });
 
+    let followed = Followed::start(&client, "written").await;
     let writer = Writer::start(client.clone(), "written", 200);
     let mut times = Vec::new();
     for round in 0..ROUNDS {
@@ -98,7 +157,7 @@ async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease
         record.failed.len(),
         record.failed.first()
     );
-    let mut present = std::collections::BTreeSet::new();
+    let mut present = BTreeSet::new();
     let mut token = String::new();
     loop {
         let request = v1::ServiceDiscoveryRequest {
@@ -116,6 +175,8 @@ async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease
     }
     let lost: Vec<_> = record.acknowledged.difference(&present).collect();
     assert!(lost.is_empty(), "{} acknowledged, lost: {lost:?}", record.acknowledged.len());
+
+    followed.check(&client, &present).await;
 
     let shown = client.with(CallOptions::new().consistency(Consistency::Linearizable));
     let request = v1::ServiceDiscoveryRequest { service_name: "held".into(), ..Default::default() };
