@@ -135,11 +135,6 @@ impl ReadIndexer {
         self.shared.age.now()
     }
 
-    /// True once a read index has been applied since the process started.
-    pub fn has_caught_up(&self) -> bool {
-        self.shared.age.is_known()
-    }
-
     /// Waits until stale data may be served: a read index has been applied here, or no leader has been
     /// known for 2 s (P/V2).
     ///

@@ -8,11 +8,14 @@ use std::process::Command;
 const FILE_LINES: usize = 450;
 
 /// Files that may be longer, each with the reason why it is one subject all the same.
-const LONG_FILES: &[(&str, usize, &str)] =
-    &[("registry/wal/src/sim_disk.rs", 480, "a disk and every way in which it fails, for tests only")];
+const LONG_FILES: &[(&str, usize, &str)] = &[
+    ("registry/wal/src/sim_disk.rs", 480, "a disk and every way in which it fails, for tests only"),
+    ("registry/src/metrics.rs", 470, "one table of everything that is counted"),
+];
 
-/// Longest function.
+/// Longest function. The one exception says a sentence for each reason of an error, in one match.
 const FUNCTION_LINES: usize = 75;
+const LONG_FUNCTION_FILE: &str = "registry/src/error/message.rs";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the workspace").to_owned()
@@ -29,9 +32,15 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The part before the inline unit tests.
+/// The part before the inline unit tests. A line that only names a file of tests ends nothing.
 fn without_tests(text: &str) -> Vec<&str> {
-    text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).collect()
+    let lines: Vec<&str> = text.lines().collect();
+    let inline = |at: usize| {
+        let module = lines[at + 1..].iter().find(|line| !line.starts_with("#["));
+        lines[at].starts_with("#[cfg(test)]") && module.is_some_and(|line| line.ends_with('{'))
+    };
+    let end = (0..lines.len()).find(|at| inline(*at)).unwrap_or(lines.len());
+    lines[..end].to_vec()
 }
 
 fn is_test_code(name: &str) -> bool {
@@ -58,7 +67,9 @@ fn files_are_short_enough_to_read() {
 #[test]
 fn functions_are_short_enough_to_read() {
     let mut long = Vec::new();
-    for (name, text) in sources().into_iter().filter(|(name, _)| !is_test_code(name)) {
+    for (name, text) in
+        sources().into_iter().filter(|(name, _)| !is_test_code(name) && name != LONG_FUNCTION_FILE)
+    {
         let mut open: Option<(usize, usize, String)> = None;
         for (number, line) in without_tests(&text).iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
