@@ -91,15 +91,17 @@ fn code(reason: PeerErrorReason) -> Code {
         | R::VersionUnsupported
         | R::Removed
         | R::DiskLost
+        | R::MembershipOwned
         | R::ConfigMismatch => Code::FailedPrecondition,
         R::NotLeader | R::NoQuorum | R::PeerUnreachable | R::Quarantined | R::NotReady => Code::Unavailable,
         R::AlreadyInitialized | R::AlreadyMember => Code::AlreadyExists,
-        R::MembershipChanged | R::TransferFailed => Code::Aborted,
+        R::MembershipChanged | R::SettingsChanged | R::TransferFailed => Code::Aborted,
         R::MemberUnknown => Code::NotFound,
         R::SnapshotRefused => Code::DataLoss,
         R::OutcomeUnknown => Code::Unknown,
         R::InvalidField => Code::InvalidArgument,
         R::Overloaded => Code::ResourceExhausted,
+        R::Unauthorized => Code::Unauthenticated,
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_reason_survives_the_way_through_a_status() {
-        for number in 1..=24 {
+        for number in 1..=27 {
             let reason = PeerErrorReason::try_from(number).unwrap();
             let status = Status::from(PeerError::new(reason, "try again").with("node_id", "a"));
             assert_eq!(PeerError::reason_of(&status), Some(reason));

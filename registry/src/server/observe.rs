@@ -32,18 +32,20 @@ impl ObserveCalls for Unobserved {
 }
 
 /// Every method that a node serves, sorted.
-pub const METHODS: [&str; 42] = [
+pub const METHODS: [&str; 44] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     "registry.internal.v1.AdminService/AdmitMember",
+    "registry.internal.v1.AdminService/GetSettings",
     "registry.internal.v1.AdminService/Initialize",
     "registry.internal.v1.AdminService/PromoteMember",
     "registry.internal.v1.AdminService/RemoveMember",
     "registry.internal.v1.AdminService/Status",
     "registry.internal.v1.AdminService/TransferLeadership",
     "registry.internal.v1.AdminService/TriggerSnapshot",
+    "registry.internal.v1.AdminService/UpdateSettings",
     "registry.internal.v1.PeerService/Adopt",
     "registry.internal.v1.PeerService/Append",
     "registry.internal.v1.PeerService/AwaitWatches",
