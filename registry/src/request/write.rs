@@ -1,5 +1,7 @@
 //! Writes: admitted here, proposed by the leader, passed on by everybody else (P/R, O1).
 
+mod calls;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -43,78 +45,6 @@ pub trait Write: Message + Default + Sized {
     fn answer(reply: &Reply) -> Result<Self::Response, Error>;
     /// Puts the header into its answer.
     fn head(response: &mut Self::Response, header: v1::ResponseHeader);
-}
-
-impl Write for v1::ServiceRegisterRequest {
-    type Response = v1::ServiceRegisterResponse;
-    const METHOD: WriteMethod = WriteMethod::Register;
-    const CLASS: Class = Class::Register;
-
-    fn check(self) -> Result<Checked, Error> {
-        convert::register(self)
-    }
-
-    fn answer(reply: &Reply) -> Result<Self::Response, Error> {
-        convert::register_response(reply)
-    }
-
-    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
-        response.header = Some(header);
-    }
-}
-
-impl Write for v1::BatchRegisterRequest {
-    type Response = v1::BatchRegisterResponse;
-    const METHOD: WriteMethod = WriteMethod::BatchRegister;
-    const CLASS: Class = Class::Register;
-
-    fn check(self) -> Result<Checked, Error> {
-        convert::batch_register(self)
-    }
-
-    fn answer(reply: &Reply) -> Result<Self::Response, Error> {
-        convert::batch_response(reply)
-    }
-
-    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
-        response.header = Some(header);
-    }
-}
-
-impl Write for v1::ServiceDeregisterRequest {
-    type Response = v1::ServiceDeregisterResponse;
-    const METHOD: WriteMethod = WriteMethod::Deregister;
-    const CLASS: Class = Class::Relief;
-
-    fn check(self) -> Result<Checked, Error> {
-        convert::deregister(&self)
-    }
-
-    fn answer(reply: &Reply) -> Result<Self::Response, Error> {
-        convert::deregister_response(reply)
-    }
-
-    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
-        response.header = Some(header);
-    }
-}
-
-impl Write for v1::SetInstanceStateRequest {
-    type Response = v1::SetInstanceStateResponse;
-    const METHOD: WriteMethod = WriteMethod::SetInstanceState;
-    const CLASS: Class = Class::Relief;
-
-    fn check(self) -> Result<Checked, Error> {
-        convert::set_state(&self)
-    }
-
-    fn answer(reply: &Reply) -> Result<Self::Response, Error> {
-        convert::state_response(reply)
-    }
-
-    fn head(response: &mut Self::Response, header: v1::ResponseHeader) {
-        response.header = Some(header);
-    }
 }
 
 /// An answered write.
@@ -216,14 +146,16 @@ impl Writer {
             Ok(WriteMethod::SetInstanceState) => {
                 self.take_as::<v1::SetInstanceStateRequest>(request, caller).await
             }
-            Ok(
-                WriteMethod::Unspecified
-                | WriteMethod::Drain
-                | WriteMethod::SetInstanceOverride
-                | WriteMethod::ClearInstanceOverride
-                | WriteMethod::EndProtection,
-            )
-            | Err(_) => Err(Error::Unimplemented("the leader does not know this call: upgrade it")),
+            Ok(WriteMethod::SetInstanceOverride) => {
+                self.take_as::<v1::SetInstanceOverrideRequest>(request, caller).await
+            }
+            Ok(WriteMethod::ClearInstanceOverride) => {
+                self.take_as::<v1::ClearInstanceOverrideRequest>(request, caller).await
+            }
+            Ok(WriteMethod::EndProtection) => self.take_as::<v1::EndProtectionRequest>(request, caller).await,
+            Ok(WriteMethod::Unspecified | WriteMethod::Drain) | Err(_) => {
+                Err(Error::Unimplemented("the leader does not know this call: upgrade it"))
+            }
         }
     }
 

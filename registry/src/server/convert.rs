@@ -6,6 +6,7 @@
 mod check;
 mod filter;
 mod instance;
+mod operator;
 mod read;
 mod register;
 mod reply;
@@ -16,10 +17,14 @@ pub use filter::Filter;
 pub use instance::{
     counts, duration, encode_instance, event, instance, operator_override, protection, timestamp_ms,
 };
+pub use operator::{clear_override, end_protection, set_override};
 pub use read::{
     Consistency, DiscoverQuery, Freshness, ListQuery, OverridesQuery, Scope, WatchQuery, discover,
     list_overrides, list_services, watch,
 };
 pub use register::{batch_register, register};
-pub use reply::{batch_response, deregister_response, refusal, register_response, state_response};
+pub use reply::{
+    batch_response, cleared_response, deregister_response, override_response, protection_ended_response,
+    refusal, register_response, state_response,
+};
 pub use target::{Checked, deregister, heartbeat, set_state};

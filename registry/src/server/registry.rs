@@ -98,16 +98,16 @@ impl v1::registry_service_server::RegistryService for RegistryService {
 
     async fn set_instance_override(
         &self,
-        _: Request<v1::SetInstanceOverrideRequest>,
+        request: Request<v1::SetInstanceOverrideRequest>,
     ) -> Answer<v1::SetInstanceOverrideResponse> {
-        self.not_yet("overrides come with the next release")
+        self.write(request).await
     }
 
     async fn clear_instance_override(
         &self,
-        _: Request<v1::ClearInstanceOverrideRequest>,
+        request: Request<v1::ClearInstanceOverrideRequest>,
     ) -> Answer<v1::ClearInstanceOverrideResponse> {
-        self.not_yet("overrides come with the next release")
+        self.write(request).await
     }
 
     async fn list_instance_overrides(
@@ -126,9 +126,9 @@ impl v1::registry_service_server::RegistryService for RegistryService {
 
     async fn end_protection(
         &self,
-        _: Request<v1::EndProtectionRequest>,
+        request: Request<v1::EndProtectionRequest>,
     ) -> Answer<v1::EndProtectionResponse> {
-        self.not_yet("the mass-expiry guard comes with the next release")
+        self.write(request).await
     }
 }
 

@@ -270,7 +270,8 @@ fn freshness(
     Freshness { consistency, max_staleness, min_revision, epoch }
 }
 
-fn scope(check: &mut Checker, service_name: &str, namespace: &str, all_namespaces: bool) -> Scope {
+/// What a request names by service, namespace and `all_namespaces`.
+pub(super) fn scope(check: &mut Checker, service_name: &str, namespace: &str, all_namespaces: bool) -> Scope {
     if all_namespaces {
         const RULE: &str = "must be empty with all_namespaces";
         check.require(service_name.is_empty(), "service_name", RULE);

@@ -4,7 +4,7 @@ use registry_proto::v1;
 use registry_state::command::{Operation, Target};
 use registry_state::{Reason, Rejection, Reply};
 
-use super::instance::instance;
+use super::instance::{instance, operator_override};
 use crate::error::{BadField, Error};
 
 /// The answer to Register.
@@ -70,6 +70,45 @@ pub fn state_response(reply: &Reply) -> Result<v1::SetInstanceStateResponse, Err
         Reply::StateSet { changed, overridden } => {
             Ok(v1::SetInstanceStateResponse { header: None, changed: *changed, overridden: *overridden })
         }
+        other => Err(foreign(other)),
+    }
+}
+
+/// The answer to SetInstanceOverride.
+///
+/// # Errors
+/// INTERNAL if the reply is of another operation.
+pub fn override_response(reply: &Reply) -> Result<v1::SetInstanceOverrideResponse, Error> {
+    match reply {
+        Reply::OverrideSet { operator_override: set, registered } => Ok(v1::SetInstanceOverrideResponse {
+            header: None,
+            operator_override: Some(operator_override(set)),
+            registered: *registered,
+        }),
+        other => Err(foreign(other)),
+    }
+}
+
+/// The answer to ClearInstanceOverride.
+///
+/// # Errors
+/// INTERNAL if the reply is of another operation.
+pub fn cleared_response(reply: &Reply) -> Result<v1::ClearInstanceOverrideResponse, Error> {
+    match reply {
+        Reply::OverrideCleared { cleared } => {
+            Ok(v1::ClearInstanceOverrideResponse { header: None, cleared: *cleared })
+        }
+        other => Err(foreign(other)),
+    }
+}
+
+/// The answer to EndProtection.
+///
+/// # Errors
+/// INTERNAL if the reply is of another operation.
+pub fn protection_ended_response(reply: &Reply) -> Result<v1::EndProtectionResponse, Error> {
+    match reply {
+        Reply::ProtectionEnded { ended } => Ok(v1::EndProtectionResponse { header: None, ended: *ended }),
         other => Err(foreign(other)),
     }
 }

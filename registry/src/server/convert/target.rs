@@ -29,15 +29,15 @@ impl Checked {
 }
 
 /// The fields of a request that name what it is about (numbers 1 to 7 of every request).
-#[derive(Debug, Clone, Copy)]
-struct Named<'a> {
-    service_name: &'a str,
-    host: &'a str,
-    port: u32,
-    namespace: &'a str,
-    instance_id: &'a str,
-    incarnation: u64,
-    lease_id: u64,
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Named<'a> {
+    pub(super) service_name: &'a str,
+    pub(super) host: &'a str,
+    pub(super) port: u32,
+    pub(super) namespace: &'a str,
+    pub(super) instance_id: &'a str,
+    pub(super) incarnation: u64,
+    pub(super) lease_id: u64,
 }
 
 /// Checks Deregister.
@@ -113,7 +113,7 @@ pub fn heartbeat(request: &v1::HeartbeatRequest) -> Result<Target, Error> {
 }
 
 /// An instance by service and id or host and port, or a lease; never both.
-fn named(check: &mut Checker, from: Named<'_>) -> Target {
+pub(super) fn named(check: &mut Checker, from: Named<'_>) -> Target {
     if from.lease_id != 0 {
         const RULE: &str = "must be empty if lease_id is set";
         check.require(from.service_name.is_empty(), "service_name", RULE);
