@@ -12,7 +12,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::api::registration;
 
-/// Permanent registrations at a steady rate, until stopped.
+/// Calls of one writer that may be open at once. Twice what a client sends at a time, so that its queue is
+/// never empty; on a machine that carries less than the rate, the rate falls instead of the queue growing
+/// until calls run out of time in it.
+const MAX_OPEN: usize = 32;
+
+/// Permanent registrations at a steady rate, or at that which the machine carries if it is lower.
 #[derive(Debug)]
 pub struct Writer {
     service: String,
@@ -31,7 +36,7 @@ pub struct Record {
 }
 
 impl Writer {
-    /// Writes `per_second` registrations, each in a task of its own so that a slow one delays no other.
+    /// Writes up to `per_second` registrations, each in a task of its own so that a slow one delays no other.
     pub fn start(client: Client, service: &str, per_second: u32) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let record = Arc::new(Mutex::new(Record::default()));
@@ -70,6 +75,9 @@ async fn write(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for number in 0.. {
         ticks.tick().await;
+        if calls.len() >= MAX_OPEN {
+            calls.join_next().await;
+        }
         if stop.load(Ordering::Relaxed) {
             break;
         }
