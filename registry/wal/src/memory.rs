@@ -124,6 +124,15 @@ impl Memory {
         }
         taken
     }
+
+    /// Undoes [`Memory::take`].
+    pub(crate) fn put_back(&mut self, operations: Vec<Queued>) {
+        operations.into_iter().rev().for_each(|queued| self.queue.push_front(queued));
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
 }
 
 /// What there is for the writer to do.

@@ -154,29 +154,40 @@ fn begin_generation(
     if let Some(last) = segments.get(&end.segment) {
         last.file.sync_data().map_err(|source| last.error("sync", source))?;
     }
-    let room = segments.get(&end.segment).filter(|segment| segment.size >= end.offset + PAGE_BYTES as u64);
-    let (segment, offset) = match room {
-        Some(segment) => (Arc::clone(segment), end.offset),
-        None => {
-            let segment = Arc::new(space.take_segment(end.segment + 1)?);
-            segments.insert(segment.number, Arc::clone(&segment));
-            (segment, 0)
-        }
-    };
+    let last = segments.get(&end.segment).cloned();
     let mut tail = Tail {
         log,
         identity: replay.identity,
-        segment,
-        offset,
+        // Of a new log there is none yet.
+        segment: match last {
+            Some(last) => last,
+            None => new_segment(end.segment + 1, segments, space)?,
+        },
+        offset: end.offset,
         generation: end.generation + 1,
         next_frame: end.frame + 1,
         synced: end.frame,
         bounds: replay.bounds.clone(),
     };
+    if tail.offset + PAGE_BYTES as u64 > tail.segment.size {
+        if !space.secure()? {
+            // Exactly full, on a full disk. Nothing stands behind the end that could come back (there is no further
+            // segment), so the first write may begin the generation, in the segment that it needs anyway.
+            return Ok(tail);
+        }
+        tail.segment = new_segment(end.segment + 1, segments, space)?;
+        tail.offset = 0;
+    }
     let number = tail.next_frame;
     let head = tail.head(Vec::new(), number, tail.segment.number, replay.committed);
     tail.write(&head, number)?;
     Ok(tail)
+}
+
+fn new_segment(number: u64, segments: &mut Segments, space: &mut Space) -> Result<Arc<Segment>> {
+    let segment = Arc::new(space.take_segment(number)?);
+    segments.insert(number, Arc::clone(&segment));
+    Ok(segment)
 }
 
 impl Replay {

@@ -119,6 +119,7 @@ impl Space {
             spare_segments: self.spares.len(),
             reserve_bytes: self.reserve.as_ref().map_or(0, |reserve| reserve.bytes),
             full: self.full,
+            stalled: false,
         }
     }
 
@@ -130,24 +131,54 @@ impl Space {
     /// Makes a segment of a spare. Its name is durable when this returns, its content is not yet a segment's. Without
     /// a spare one is made at once; on a full disk the reserve gives the room.
     pub(crate) fn take_segment(&mut self, number: u64) -> Result<Segment> {
-        while self.recycle_one()? {}
-        while self.spares.is_empty() {
-            match self.fill_step() {
-                Ok(()) => {}
-                Err(error) if is_full(&error) => {
-                    self.abandon_partial()?;
-                    self.full = true;
-                    self.blocked = true;
-                    self.shrink_reserve()?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.secure()?;
         let Some(spare) = self.spares.pop_front() else { return Err(self.no_room()) };
         let from = FileName::Spare(spare.number).text();
         self.rename(&from, &FileName::Segment(number).text())?;
         self.sync_directory()?;
         Ok(Segment::new(Arc::clone(&self.disk), number, self.segment_bytes, spare.file))
+    }
+
+    /// Sees to it that there is a spare, if need be at the cost of the reserve. False if the disk is full and the
+    /// reserve used up.
+    pub(crate) fn secure(&mut self) -> Result<bool> {
+        while self.recycle_one()? {}
+        // What a full disk refused is not written again without a sign that there is room.
+        let mut hopeful = !self.full || self.has_room();
+        while self.spares.is_empty() {
+            if hopeful {
+                match self.fill_step() {
+                    Ok(()) => continue,
+                    Err(error) if is_full(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.refused()?;
+            if !self.shrink_reserve()? {
+                return Ok(false);
+            }
+            hopeful = true;
+        }
+        Ok(true)
+    }
+
+    /// The disk refused an allocation: nothing more is tried in the background before there is a sign of room.
+    fn refused(&mut self) -> Result<()> {
+        self.abandon_partial()?;
+        self.full = true;
+        self.blocked = true;
+        Ok(())
+    }
+
+    /// True if the file system says that what is missing next would fit, or says nothing.
+    fn has_room(&self) -> bool {
+        let has = self.reserve.as_ref().map_or(0, |reserve| reserve.bytes);
+        let missing = if self.spares.len() < self.spares_wanted {
+            self.segment_bytes
+        } else {
+            self.reserve_wanted.saturating_sub(has)
+        };
+        self.disk.free_bytes().map_or(true, |free| free >= missing)
     }
 
     /// Hands over segments that left the log, oldest first. The heads of all later segments are durable by now, and so
@@ -180,19 +211,24 @@ impl Space {
                 Ok(false)
             }
             Err(error) if is_full(&error) => {
-                tracing::warn!(%error, "disk full: no room for spare log segments and reserve");
-                self.abandon_partial()?;
-                self.full = true;
-                self.blocked = true;
+                if !self.full {
+                    tracing::warn!(%error, "disk full: no room for spare log segments and reserve");
+                }
+                self.refused()?;
                 Ok(false)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Lets the next steps try again what a full disk refused; true if there is something to try.
+    /// Lets the next steps try again what a full disk refused, if there is a sign of room now; true if there is
+    /// something to try.
     pub(crate) fn retry(&mut self) -> bool {
-        std::mem::take(&mut self.blocked)
+        if !self.blocked || !self.has_room() {
+            return false;
+        }
+        self.blocked = false;
+        true
     }
 
     /// Changes the size of the reserve; the next steps follow it.
@@ -286,11 +322,11 @@ impl Space {
         }
     }
 
-    /// Takes room for one segment from the reserve.
-    fn shrink_reserve(&mut self) -> Result<()> {
+    /// Takes room for one segment from the reserve; false if there is none left.
+    fn shrink_reserve(&mut self) -> Result<bool> {
         match self.reserve.as_ref().map_or(0, |reserve| reserve.bytes) {
-            0 => Err(self.no_room()),
-            bytes => self.resize_reserve(bytes.saturating_sub(self.segment_bytes)),
+            0 => Ok(false),
+            bytes => self.resize_reserve(bytes.saturating_sub(self.segment_bytes)).map(|()| true),
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Headroom {
     pub reserve_bytes: u64,
     /// The disk refused an allocation and has not granted it since.
     pub full: bool,
+    /// Spares and reserve are used up too: what is queued waits until there is room.
+    pub stalled: bool,
 }
 
 /// Figures for metrics. The counters begin at the start of the process.

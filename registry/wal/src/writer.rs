@@ -23,6 +23,9 @@ use crate::space::Space;
 /// How long the thread sleeps without work. Then it tries again what a full disk refused.
 const IDLE_WAIT: Duration = Duration::from_secs(5);
 
+/// How long the thread sleeps when nothing can be written for want of room.
+const STALL_WAIT: Duration = Duration::from_millis(250);
+
 /// Operations for one frame, in the order of the queue.
 #[derive(Debug)]
 pub struct Batch {
@@ -146,8 +149,9 @@ impl Writer {
     }
 
     fn run_queued(&mut self) -> Result<()> {
-        if let Some(batch) = self.take_batch() {
-            self.run_once(batch)?;
+        match self.take_batch() {
+            Some(batch) => self.run_once(batch)?,
+            None => return self.stall(),
         }
         if self.space.is_short() {
             self.step()?;
@@ -155,13 +159,55 @@ impl Writer {
         Ok(())
     }
 
+    /// Something is queued that cannot be written for want of room, or the log has failed over it.
+    fn stall(&mut self) -> Result<()> {
+        if let Some(failure) = self.shared.failure() {
+            return Err(failure);
+        }
+        if self.shared.lock().is_closed() {
+            // Whoever waits would wait for ever.
+            self.fail(&Error::Closed, Vec::new());
+            return Err(Error::Closed);
+        }
+        std::thread::sleep(STALL_WAIT);
+        Ok(())
+    }
+
     /// Takes the next batch off the queue: at most `batch_bytes` of [`Options`](crate::Options), or a single larger
-    /// entry. `None` if nothing is queued.
+    /// entry. `None` if nothing is queued, if it has to wait for room on a full disk ([`Headroom::stalled`], W5), or if
+    /// the log has failed.
+    ///
+    /// [`Headroom::stalled`]: crate::Headroom::stalled
     pub fn take_batch(&mut self) -> Option<Batch> {
+        let mut batch = {
+            let mut memory = self.shared.lock();
+            let operations = memory.take(self.shared.batch_bytes());
+            let committed = memory.committed;
+            (!operations.is_empty()).then_some(Batch { operations, committed })?
+        };
+        let room = if self.needs_segment(&batch) { self.space.secure() } else { Ok(true) };
+        let operations = match room {
+            Ok(true) => return Some(batch),
+            Ok(false) => std::mem::take(&mut batch.operations),
+            Err(error) => {
+                self.fail(&error, std::mem::take(&mut batch.operations));
+                return None;
+            }
+        };
         let mut memory = self.shared.lock();
-        let operations = memory.take(self.shared.batch_bytes());
-        let committed = memory.committed;
-        (!operations.is_empty()).then_some(Batch { operations, committed })
+        if !memory.headroom.stalled {
+            tracing::error!(
+                "disk full, and the reserve of the log is used up: nothing is written until there is room"
+            );
+        }
+        memory.headroom = crate::Headroom { stalled: true, ..self.space.headroom() };
+        memory.put_back(operations);
+        None
+    }
+
+    fn needs_segment(&self, batch: &Batch) -> bool {
+        batch.operations.iter().any(|queued| queued.operation.is_recorded())
+            && self.tail.offset + batch.frame_bytes_max() > self.tail.segment.size
     }
 
     /// Makes a batch durable: one write, one sync, then all callbacks in order. After an error the log has failed,

@@ -18,7 +18,7 @@ fn two_spares_and_the_reserve_are_made_in_the_background() {
     let mut log = Log::open_with(&SimDisk::new(), with_reserve()).unwrap();
     assert_eq!(log.wal.headroom(), Headroom::default());
     log.settle();
-    let whole = Headroom { spare_segments: 2, reserve_bytes: 3 * SEGMENT, full: false };
+    let whole = Headroom { spare_segments: 2, reserve_bytes: 3 * SEGMENT, full: false, stalled: false };
     assert_eq!(log.wal.headroom(), whole);
     assert_eq!(names(&log.disk).len(), 4);
     let log = Log::open_with(&log.disk, with_reserve()).unwrap();
@@ -44,11 +44,12 @@ fn a_full_disk_is_told_and_the_log_goes_on_with_spares_and_reserve() {
     assert!(!log.wal.is_full());
     let mut told_at = None;
     let mut index = 0;
-    let refused = loop {
+    let waiting = loop {
         let outcome = Outcome::new();
         log.wal.append(vec![crate::support::entry(index, &[1; 3000])], outcome.callback()).unwrap();
-        if let Err(error) = log.drive() {
-            break error;
+        log.drive().unwrap();
+        if log.wal.headroom().stalled {
+            break outcome;
         }
         assert!(outcome.is_ok());
         log.settle();
@@ -58,12 +59,44 @@ fn a_full_disk_is_told_and_the_log_goes_on_with_spares_and_reserve() {
         index += 1;
     };
     assert_eq!(told_at, Some(2), "as soon as a spare could not be replaced");
-    assert!(matches!(refused, Error::Full { .. }), "{refused:?}");
     assert_eq!(segments(&log.disk).len(), 1 + 2 + 3, "the first, the spares and the reserve are used up");
-    log.disk.kill();
+    assert_eq!(waiting.get(), None, "what does not fit waits, it is not refused");
     log.disk.set_capacity(Some(log.disk.used_bytes() + SEGMENT));
+    log.drive().unwrap();
+    assert!(waiting.is_ok(), "and goes on when there is room");
+    assert!(!log.wal.headroom().stalled && log.wal.is_full());
+    log.disk.kill();
     let log = Log::open_with(&log.disk, with_reserve()).unwrap();
-    assert_eq!(log.indexes(), (0..index).collect::<Vec<_>>());
+    assert_eq!(log.indexes(), (0..=index).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_that_ends_with_its_segment_starts_on_a_full_disk_without_reserve() {
+    let options = Options { spare_segments: 0, ..Options::small() };
+    let mut log = Log::open_with(&SimDisk::new(), options.clone()).unwrap();
+    log.disk.set_capacity(Some(log.disk.used_bytes()));
+    // The first page is the head of the log, each further entry takes one.
+    let pages = SEGMENT / 4096 - 1;
+    for index in 0..pages {
+        log.write(index, &[1; 3000]);
+    }
+    let outcome = log.queue(pages, pages + 1);
+    log.drive().unwrap();
+    assert!(log.wal.headroom().stalled && outcome.get().is_none(), "exactly full");
+    for _ in 0..3 {
+        log.disk.kill();
+        log = Log::open_with(&log.disk, options.clone()).unwrap();
+        assert_eq!(log.indexes(), (0..pages).collect::<Vec<_>>());
+    }
+    let outcome = log.queue(pages, pages + 1);
+    log.drive().unwrap();
+    assert_eq!(outcome.get(), None, "it reads, but has no room to write");
+    log.disk.set_capacity(None);
+    log.drive().unwrap();
+    assert!(outcome.is_ok());
+    log.disk.kill();
+    let log = Log::open_with(&log.disk, options).unwrap();
+    assert_eq!(log.indexes(), (0..=pages).collect::<Vec<_>>());
 }
 
 #[test]
@@ -71,7 +104,10 @@ fn room_found_again_is_used_after_a_retry() {
     let mut log = Log::open_with(&SimDisk::new(), with_reserve()).unwrap();
     log.disk.set_capacity(Some(log.disk.used_bytes() + SEGMENT));
     log.settle();
-    assert_eq!(log.wal.headroom(), Headroom { spare_segments: 1, reserve_bytes: 0, full: true });
+    assert_eq!(
+        log.wal.headroom(),
+        Headroom { spare_segments: 1, reserve_bytes: 0, full: true, stalled: false }
+    );
     assert!(
         names(&log.disk).iter().all(|name| !name.ends_with("partial")),
         "what could not be filled is removed"
@@ -82,7 +118,10 @@ fn room_found_again_is_used_after_a_retry() {
     log.wal.retry_allocation().unwrap();
     log.drive().unwrap();
     log.settle();
-    assert_eq!(log.wal.headroom(), Headroom { spare_segments: 2, reserve_bytes: 3 * SEGMENT, full: false });
+    assert_eq!(
+        log.wal.headroom(),
+        Headroom { spare_segments: 2, reserve_bytes: 3 * SEGMENT, full: false, stalled: false }
+    );
 }
 
 #[test]
@@ -98,11 +137,17 @@ fn a_snapshot_may_take_the_reserve_and_give_it_back() {
     log.wal.retry_allocation().unwrap();
     log.drive().unwrap();
     log.settle();
-    assert_eq!(log.wal.headroom(), Headroom { spare_segments: 2, reserve_bytes: 0, full: true });
+    assert_eq!(
+        log.wal.headroom(),
+        Headroom { spare_segments: 2, reserve_bytes: 0, full: true, stalled: false }
+    );
     log.wal.set_reserve_bytes(SEGMENT).unwrap();
     log.drive().unwrap();
     log.settle();
-    assert_eq!(log.wal.headroom(), Headroom { spare_segments: 2, reserve_bytes: SEGMENT, full: false });
+    assert_eq!(
+        log.wal.headroom(),
+        Headroom { spare_segments: 2, reserve_bytes: SEGMENT, full: false, stalled: false }
+    );
 }
 
 #[test]
@@ -110,7 +155,10 @@ fn a_file_system_without_allocation_has_no_reserve_but_works() {
     let mut log = Log::open_with(&SimDisk::new(), with_reserve()).unwrap();
     log.disk.fail(SimOperation::Allocate, 0, Fault::Error(io::ErrorKind::Unsupported));
     log.settle();
-    assert_eq!(log.wal.headroom(), Headroom { spare_segments: 2, reserve_bytes: 0, full: false });
+    assert_eq!(
+        log.wal.headroom(),
+        Headroom { spare_segments: 2, reserve_bytes: 0, full: false, stalled: false }
+    );
 }
 
 #[test]
