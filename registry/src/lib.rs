@@ -14,6 +14,7 @@ pub mod standing;
 
 pub mod error;
 pub mod lease;
+pub mod member_health;
 pub mod peers;
 pub mod raft;
 pub mod read_index;

@@ -20,6 +20,8 @@ use tonic::Code;
 
 use crate::server::observe::ObserveCalls;
 
+pub mod members;
+
 #[cfg(test)]
 mod metrics_test;
 
@@ -56,6 +58,7 @@ struct Families {
     shed: Family<ClassLabel, Counter>,
     timing_mismatch: Gauge,
     state_divergence: Gauge,
+    members: members::MemberMetrics,
     view: ViewGauges,
 }
 
@@ -237,6 +240,7 @@ impl Metrics {
             shed: Family::default(),
             timing_mismatch: Gauge::default(),
             state_divergence: Gauge::default(),
+            members: members::MemberMetrics::default(),
             view: ViewGauges::default(),
         };
         families.register();
@@ -319,6 +323,11 @@ impl Metrics {
     /// So many peers have another state than this node after the same entries (P/O4).
     pub fn state_divergence(&self, peers: u64) {
         self.families.state_divergence.set(signed(peers));
+    }
+
+    /// What the leader finds of the other members.
+    pub fn members(&self) -> &members::MemberMetrics {
+        &self.families.members
     }
 
     /// The text that Prometheus reads.
@@ -405,6 +414,7 @@ impl Families {
         registry.register("raft_timing_mismatch", help, self.timing_mismatch.clone());
         let help = "Peers whose state differs from that of this node after the same entries: a bug";
         registry.register("state_divergence", help, self.state_divergence.clone());
+        self.members.register(registry);
         self.view.register(registry);
     }
 }

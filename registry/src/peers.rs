@@ -121,6 +121,14 @@ impl Peers {
         })
     }
 
+    /// A client of a node that is not in Raft yet, over a channel that is not kept here.
+    pub fn stranger(&self, endpoint: &str) -> PeerClient {
+        let channel = Channel::new(self.shared.dial.clone(), endpoint.to_owned(), connection_options());
+        PeerServiceClient::new(channel)
+            .max_decoding_message_size(MAX_PEER_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_PEER_MESSAGE_BYTES)
+    }
+
     /// Says once that a member does not answer.
     pub(crate) fn failed(&self, raft_id: u64, reason: &dyn fmt::Display) {
         if self.table().silent.insert(raft_id) {

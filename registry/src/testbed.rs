@@ -69,7 +69,7 @@ impl Testbed {
             published: ArcSwap::from_pointee(Published {
                 state: State::default(),
                 applied: None,
-                hash_mark: None,
+                hash_marks: Arc::default(),
             }),
             applying: Mutex::new(0),
         };
@@ -106,7 +106,7 @@ impl Testbed {
     fn publish(&self, state: State, index: u64) -> Arc<Published> {
         self.past.lock().unwrap().push(state.clone());
         let applied = Some(LogPosition { leadership: REIGN, index });
-        let published = Arc::new(Published { state, applied, hash_mark: None });
+        let published = Arc::new(Published { state, applied, hash_marks: Arc::default() });
         self.published.store(published.clone());
         published
     }

@@ -1,52 +1,23 @@
 //! Says hello to the other listed nodes while Raft runs: tells them that this process is a new one, and
-//! finds differences that Raft would only show as silence (P/N2) or not at all (P/O4).
+//! finds differences that Raft would only show as silence (P/N2).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use registry_proto::internal::{HelloResponse, ProbeResponse};
+use registry_proto::internal::HelloResponse;
 use tokio::time::sleep;
 
 use super::hello::Introductions;
 use crate::config::ValidConfig;
 use crate::exit::Fatal;
 use crate::metrics::Metrics;
-use crate::raft::Consensus;
 use crate::server::peer::identity::{compatibility, same_timings};
 
 /// Until every node has answered once.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 /// After that: a peer may be restarted with other timings.
 const REPEAT_PAUSE: Duration = Duration::from_secs(30);
-
-/// Compares the state of this node with that of the others, for ever. Nodes that have applied the same
-/// entries have the same hash; a difference is a bug and is reported, nothing more (P/O4, I12).
-pub(super) async fn compare_states(introductions: &Introductions, consensus: &Consensus, metrics: &Metrics) {
-    loop {
-        sleep(REPEAT_PAUSE).await;
-        let membership = consensus.status().membership;
-        let probes = introductions.others.iter().filter_map(|(node, client)| {
-            let (raft_id, _) = membership.member_named(&node.node_id)?;
-            Some(async move { Some((node.node_id.clone(), introductions.probe(client, raft_id).await?)) })
-        });
-        let answers: Vec<(String, ProbeResponse)> = join_all(probes).await.into_iter().flatten().collect();
-        let Some(own) = consensus.published().hash_mark else { continue };
-        let mut differing = 0;
-        for (node_id, answer) in answers {
-            let is_comparable = answer.state_hash_index == own.index && !answer.state_hash.is_empty();
-            if is_comparable && answer.state_hash != own.hash.to_be_bytes().as_slice() {
-                differing += 1;
-                tracing::error!(
-                    peer = node_id,
-                    index = own.index,
-                    "the states of two nodes differ after the same entries; please report this"
-                );
-            }
-        }
-        metrics.state_divergence(differing);
-    }
-}
 
 /// Goes on for ever, unless the folder turns out to be of another cluster.
 pub(super) async fn greet(

@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use registry_client::transport::{Channel, ConnectionOptions};
 use registry_proto::internal::peer_service_client::PeerServiceClient;
-use registry_proto::internal::{
-    HelloRequest, HelloResponse, PeerHeader, PrepareRequest, ProbeRequest, ProbeResponse,
-};
+use registry_proto::internal::{HelloRequest, HelloResponse, PeerHeader, PrepareRequest};
 use tokio::time::timeout;
-use tonic::Response;
 
 use crate::config::{Node, RaftConfig};
 use crate::environment::Environment;
@@ -74,16 +71,6 @@ impl Introductions {
             }
             Err(_) => None,
         }
-    }
-
-    /// Asks a member of the own cluster how it is; `None` if it does not answer.
-    pub(super) async fn probe(
-        &self,
-        client: &PeerServiceClient<Channel>,
-        raft_id: u64,
-    ) -> Option<ProbeResponse> {
-        let request = ProbeRequest { header: Some(PeerHeader { to_raft_id: raft_id, ..self.header() }) };
-        timeout(ANSWER_WAIT, client.clone().probe(request)).await.ok()?.ok().map(Response::into_inner)
     }
 
     /// Offers a place to one node.

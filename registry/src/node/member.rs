@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::{Node, greet, initialize};
@@ -25,9 +26,12 @@ impl Node {
             member.cluster_id.clone(),
             settings,
         );
+        let health = core.member_health.clone();
+        // Ends with this function.
+        let mut probing = JoinSet::new();
+        probing.spawn_on(async move { health.run().await }, &self.spawners.raft);
         let background = async {
-            let compare = greet::compare_states(&self.introductions, &core.consensus, &self.metrics);
-            tokio::join!(first_entry, self.catch_up(&core), compare);
+            tokio::join!(first_entry, self.catch_up(&core));
             std::future::pending().await
         };
         tokio::select! {

@@ -16,8 +16,9 @@ pub struct Published {
     pub state: State,
     /// The last entry that it includes; `None` = nothing applied yet.
     pub applied: Option<LogPosition>,
-    /// Hash of the state at the last index that is a multiple of 1,024, to compare with other nodes (P/O4).
-    pub hash_mark: Option<HashMark>,
+    /// Hashes of the state at the last indexes that are multiples of 1,024, ascending, to compare with
+    /// other nodes (P/O4). Several, because under load no two nodes are at the same one at a moment.
+    pub hash_marks: Arc<[HashMark]>,
 }
 
 /// What the state was at an index. Equal on all nodes, or one of them is wrong.
@@ -30,6 +31,11 @@ pub struct HashMark {
 }
 
 impl Published {
+    /// The newest mark.
+    pub fn hash_mark(&self) -> Option<HashMark> {
+        self.hash_marks.last().copied()
+    }
+
     /// Index of the last entry included; 0 also if there is none.
     pub fn applied_index(&self) -> u64 {
         self.applied.map_or(0, |position| position.index)
@@ -67,7 +73,7 @@ struct Progress {
 
 impl Board {
     pub(crate) fn new(state: State) -> Self {
-        let published = Arc::new(Published { state, applied: None, hash_mark: None });
+        let published = Arc::new(Published { state, applied: None, hash_marks: Arc::default() });
         Self { newest: ArcSwap::new(published), applied: watch::Sender::new(Progress::default()) }
     }
 

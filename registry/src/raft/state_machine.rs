@@ -24,6 +24,8 @@ const PUBLISH_EVERY: usize = 1024;
 
 /// Entries between two hashes of the state that nodes compare (P/O4).
 const HASH_EVERY: u64 = 1024;
+/// Marks kept: at full load those of some seconds, longer than a probe takes.
+const MAX_MARKS: usize = 16;
 
 /// What the state machine shares with the rest of the node.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ pub(crate) struct StateMachine {
     state: State,
     last_applied: Option<LogId>,
     membership: StoredMembership,
-    hash_mark: Option<HashMark>,
+    hash_marks: Arc<[HashMark]>,
     shared: Shared,
     barrier: Barrier,
 }
@@ -59,7 +61,14 @@ struct Batch {
 impl StateMachine {
     pub(crate) fn new(shared: Shared, barrier: Barrier) -> Self {
         let membership = StoredMembership::default();
-        Self { state: State::default(), last_applied: None, membership, hash_mark: None, shared, barrier }
+        Self {
+            state: State::default(),
+            last_applied: None,
+            membership,
+            hash_marks: Arc::default(),
+            shared,
+            barrier,
+        }
     }
 
     /// The state as it is now, in constant time.
@@ -99,7 +108,7 @@ impl StateMachine {
         }
         self.last_applied = Some(entry.log_id);
         if entry.log_id.index.is_multiple_of(HASH_EVERY) {
-            self.hash_mark = Some(HashMark { index: entry.log_id.index, hash: self.state.state_hash() });
+            self.mark(entry.log_id.index);
         }
         batch.entries += 1;
         if let Some(responder) = responder {
@@ -120,9 +129,16 @@ impl StateMachine {
         *batch = Batch::default();
     }
 
+    fn mark(&mut self, index: u64) {
+        let mark = HashMark { index, hash: self.state.state_hash() };
+        let skip = (self.hash_marks.len() + 1).saturating_sub(MAX_MARKS);
+        self.hash_marks = self.hash_marks.iter().skip(skip).copied().chain([mark]).collect();
+    }
+
     fn publish_state(&self) -> Arc<Published> {
         let applied = self.last_applied.as_ref().map(codec::position_from_raft);
-        let published = Arc::new(Published { state: self.state.clone(), applied, hash_mark: self.hash_mark });
+        let published =
+            Arc::new(Published { state: self.state.clone(), applied, hash_marks: self.hash_marks.clone() });
         self.shared.board.publish(published.clone());
         published
     }
@@ -178,7 +194,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         .await?;
         self.state = state.ok_or_else(|| io::Error::other("the snapshot has no content"))?;
         self.last_applied = meta.last_log_id;
-        self.hash_mark = None;
+        self.hash_marks = Arc::default();
         self.membership = meta.last_membership.clone();
         let published = self.publish_state();
         for observer in self.shared.observers.iter() {

@@ -10,6 +10,7 @@ use crate::environment::Environment;
 use crate::lease::agreement::{Agreement, RaftAgreement};
 use crate::lease::renewals::Renewals;
 use crate::lease::{Leases, expiry, forward};
+use crate::member_health::MemberHealth;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::raft::Consensus;
@@ -44,6 +45,8 @@ pub struct Core {
     pub watches: Watches,
     /// The open watches.
     pub hub: Hub,
+    /// How the other members are; probed by [`MemberHealth::run`] where that runs.
+    pub member_health: MemberHealth,
 }
 
 /// What a [`Core`] is made of. `hub` and `leases` observe Raft, so they are older than it.
@@ -72,6 +75,8 @@ impl Core {
         let CoreParts { node_id, environment, consensus, peers, hub, leases, metrics } = parts;
         let clock = environment.clock.clone();
         let rounds = ReadIndexer::start(consensus.clone(), peers.clone(), clock.clone(), metrics.clone());
+        let member_health =
+            MemberHealth::new(consensus.clone(), peers.clone(), clock.clone(), metrics.clone());
         let head = Head::new(node_id, consensus.clone(), rounds.clone());
         let admission = Admission::new(metrics.clone());
         let reader = Reader::new(consensus.clone(), rounds.clone(), admission.clone());
@@ -99,6 +104,18 @@ impl Core {
         tokio::spawn(hub.clone().run(move || newest.published()));
         let watches = Watches::new(hub.clone(), reader.clone(), heads.clone());
         let renewals = RenewalServer::new(renewals, hub.clone(), heads);
-        Self { consensus, peers, rounds, head, reader, writer, keep_alive, renewals, watches, hub }
+        Self {
+            consensus,
+            peers,
+            rounds,
+            head,
+            reader,
+            writer,
+            keep_alive,
+            renewals,
+            watches,
+            hub,
+            member_health,
+        }
     }
 }

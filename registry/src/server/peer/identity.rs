@@ -235,7 +235,7 @@ impl IdentityCalls for IdentityService {
 
     async fn probe(&self) -> Result<ProbeResponse, Status> {
         let published = self.standing.consensus().map(Consensus::published);
-        let mark = published.as_ref().and_then(|published| published.hash_mark);
+        let mark = published.as_ref().and_then(|published| published.hash_mark());
         Ok(ProbeResponse {
             identity: Some(self.identity()),
             state: self.state().into(),
