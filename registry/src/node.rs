@@ -28,7 +28,7 @@ use tonic::service::Routes;
 
 use self::health::NodeHealth;
 use self::hello::Introductions;
-use self::late::LateRenewals;
+use self::late::{LateMembership, LateRenewals};
 use self::parts::StopParts;
 use crate::config::ValidConfig;
 use crate::environment::{Environment, Listener};
@@ -116,6 +116,7 @@ struct Node {
     front: Front,
     health: Health,
     renewals: Arc<LateRenewals>,
+    membership: Arc<LateMembership>,
     /// What answers by Raft, once it runs.
     core: OnceLock<Core>,
     client_server: Server,
@@ -163,6 +164,7 @@ impl Node {
         let front = Front::new(&config, standing.clone());
         let health = Health::new().await;
         let renewals = Arc::new(LateRenewals::default());
+        let membership = Arc::new(LateMembership::default());
         let identity = IdentityService::new(&config, standing.clone());
         let introductions =
             Introductions::new(&config.nodes, config.raft, &environment, standing.clone(), identity.clone());
@@ -174,6 +176,7 @@ impl Node {
             identity: Arc::new(identity),
             forward: Arc::new(ForwardService::new(front.clone())),
             renewals: renewals.clone(),
+            membership: membership.clone(),
         };
         let routes = Routes::new(peer_service.into_server());
         let peer_server = async { Server::start(peer_listener, routes, calls) };
@@ -192,6 +195,7 @@ impl Node {
             front,
             health,
             renewals,
+            membership,
             core: OnceLock::new(),
             client_server,
             peer_server,

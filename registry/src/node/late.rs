@@ -1,17 +1,17 @@
-//! A part of the peer port that exists only once Raft runs; the port answers from the first moment.
+//! Parts of the peer port that exist only once Raft runs; the port answers from the first moment.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use registry_proto::internal::{
-    AwaitWatchesRequest, AwaitWatchesResponse, ForwardRenewalsRequest, ForwardRenewalsResponse,
-    PeerErrorReason,
+    AwaitWatchesRequest, AwaitWatchesResponse, ForwardRenewalsRequest, ForwardRenewalsResponse, JoinRequest,
+    JoinResponse, PeerErrorReason,
 };
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::error::peer::PeerError;
 use crate::server::peer::renewals::RenewalServer;
-use crate::server::peer::{Incoming, RenewalCalls};
+use crate::server::peer::{Incoming, MembershipCalls, RenewalCalls};
 
 /// Answers NOT_READY until the real one is handed in.
 #[derive(Default)]
@@ -25,8 +25,30 @@ impl LateRenewals {
     }
 
     fn get(&self) -> Result<&RenewalServer, Status> {
-        let starting = || PeerError::new(PeerErrorReason::NotReady, "the node is starting; try again");
-        self.0.get().ok_or_else(|| starting().into())
+        self.0.get().ok_or_else(starting)
+    }
+}
+
+/// Answers NOT_READY until the real one is handed in.
+#[derive(Default)]
+pub(super) struct LateMembership(OnceLock<Arc<dyn MembershipCalls>>);
+
+impl LateMembership {
+    /// From now on this one answers.
+    pub(super) fn set(&self, membership: Arc<dyn MembershipCalls>) {
+        // Raft starts once per life; a second attempt would change nothing.
+        let _ = self.0.set(membership);
+    }
+}
+
+fn starting() -> Status {
+    PeerError::new(PeerErrorReason::NotReady, "the node is not a member yet; ask another one").into()
+}
+
+#[tonic::async_trait]
+impl MembershipCalls for LateMembership {
+    async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
+        self.0.get().ok_or_else(starting)?.join(request).await
     }
 }
 

@@ -40,6 +40,8 @@ pub struct PeerService {
     pub forward: Arc<dyn ForwardCalls>,
     /// The leader's side of renewals, and watches of this node.
     pub renewals: Arc<dyn RenewalCalls>,
+    /// The leader's side of membership.
+    pub membership: Arc<dyn MembershipCalls>,
 }
 
 /// What the header check needs to know.
@@ -71,6 +73,16 @@ pub trait IdentityCalls: Send + Sync + 'static {
     async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status>;
     /// Answers Prepare.
     async fn prepare(&self, request: PrepareRequest) -> Result<PrepareResponse, Status>;
+    /// Answers Adopt: stores the place durably before it answers (P/N4 R2).
+    ///
+    /// # Errors
+    /// NOT_PRISTINE, TARGET_MISMATCH.
+    async fn adopt(&self, request: pb::AdoptRequest) -> Result<pb::AdoptResponse, Status>;
+    /// Answers Renew: the node starts anew after the answer (P/N5).
+    ///
+    /// # Errors
+    /// NOT_PRISTINE, TARGET_MISMATCH.
+    async fn renew(&self, request: pb::RenewRequest) -> Result<pb::RenewResponse, Status>;
     /// Answers Probe, in every state.
     async fn probe(&self) -> Result<ProbeResponse, Status>;
     /// Takes note that a peer stops.
@@ -107,6 +119,17 @@ pub trait RenewalCalls: Send + Sync + 'static {
         request: AwaitWatchesRequest,
         deadline: Instant,
     ) -> Result<AwaitWatchesResponse, Status>;
+}
+
+/// Calls about who is a member, which only the leader answers.
+#[tonic::async_trait]
+pub trait MembershipCalls: Send + Sync + 'static {
+    /// Answers Join (P/N4).
+    ///
+    /// # Errors
+    /// NOT_LEADER with a hint, NO_QUORUM, NOT_INITIALIZED, ALREADY_MEMBER, VERSION_UNSUPPORTED; NOT_READY
+    /// while Raft does not run here.
+    async fn join(&self, request: pb::JoinRequest) -> Result<pb::JoinResponse, Status>;
 }
 
 /// Longest wait of a call that waits for something, whatever its caller allows.
@@ -151,12 +174,16 @@ impl Rpc for PeerService {
         self.identity.prepare(request.into_inner()).await.map(Response::new)
     }
 
-    async fn join(&self, _: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
-        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
+        self.membership.join(request.into_inner()).await.map(Response::new)
     }
 
-    async fn adopt(&self, _: Request<pb::AdoptRequest>) -> Answer<pb::AdoptResponse> {
-        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    async fn adopt(&self, request: Request<pb::AdoptRequest>) -> Answer<pb::AdoptResponse> {
+        self.identity.adopt(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn renew(&self, request: Request<pb::RenewRequest>) -> Answer<pb::RenewResponse> {
+        self.identity.renew(request.into_inner()).await.map(Response::new)
     }
 
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {

@@ -15,7 +15,9 @@ use registry::raft::{
 };
 use registry::server::listen::Server;
 use registry::server::observe::Unobserved;
-use registry::server::peer::{ForwardCalls, IdentityCalls, Incoming, Own, PeerService, RenewalCalls};
+use registry::server::peer::{
+    ForwardCalls, IdentityCalls, Incoming, MembershipCalls, Own, PeerService, RenewalCalls,
+};
 use registry_proto::internal as pb;
 use registry_state::{
     ClusterSettings, Command, InitCluster, LeaseChange, Operation, Register, Registration, RevisionEvents,
@@ -190,7 +192,12 @@ pub(crate) async fn run_node(spec: Spec) -> Node {
     };
     let built = build(options, around).await.unwrap();
     let doubles = Arc::new(Doubles { id, consensus: built.consensus().clone() });
-    let service = PeerService { identity: doubles.clone(), forward: doubles.clone(), renewals: doubles };
+    let service = PeerService {
+        identity: doubles.clone(),
+        forward: doubles.clone(),
+        renewals: doubles.clone(),
+        membership: doubles,
+    };
     let server = Server::start(listener, Routes::new(service.into_server()), Arc::new(Unobserved)).unwrap();
     let consensus = built.run().await;
     Node { id, consensus, told, server }
@@ -290,11 +297,26 @@ impl IdentityCalls for Doubles {
         Err(Status::unimplemented("not in this test"))
     }
 
+    async fn adopt(&self, _: pb::AdoptRequest) -> Result<pb::AdoptResponse, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn renew(&self, _: pb::RenewRequest) -> Result<pb::RenewResponse, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
     async fn probe(&self) -> Result<pb::ProbeResponse, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 
     async fn goodbye(&self, _: pb::GoodbyeRequest) {}
+}
+
+#[tonic::async_trait]
+impl MembershipCalls for Doubles {
+    async fn join(&self, _: pb::JoinRequest) -> Result<pb::JoinResponse, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
 }
 
 #[tonic::async_trait]

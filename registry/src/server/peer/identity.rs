@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use registry_proto::internal::{
-    Compatibility, GoodbyeRequest, HelloRequest, HelloResponse, NodeIdentity, NodeState, PeerErrorReason,
-    PrepareRequest, PrepareResponse, ProbeResponse,
+    AdoptRequest, AdoptResponse, Compatibility, GoodbyeRequest, HelloRequest, HelloResponse, NodeIdentity,
+    NodeState, PeerErrorReason, PrepareRequest, PrepareResponse, ProbeResponse, RenewRequest, RenewResponse,
 };
 use tokio::time::timeout;
 use tonic::Status;
@@ -196,6 +196,7 @@ impl IdentityCalls for IdentityService {
             process_nonce: self.standing.process_nonce(),
             nodes_digest: self.nodes_digest.to_vec().into(),
             quarantine: self.quarantine(),
+            caller_removed_at: 0,
         })
     }
 
@@ -231,6 +232,14 @@ impl IdentityCalls for IdentityService {
                 }
             },
         }
+    }
+
+    async fn adopt(&self, _: AdoptRequest) -> Result<AdoptResponse, Status> {
+        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    }
+
+    async fn renew(&self, _: RenewRequest) -> Result<RenewResponse, Status> {
+        Err(Status::unimplemented("this release admits no nodes after the founding"))
     }
 
     async fn probe(&self) -> Result<ProbeResponse, Status> {
