@@ -219,3 +219,14 @@ fn own_variables_are_told_from_those_that_kubernetes_injects() {
     assert!(!is_own_variable("REGISTRY_PORT"));
     assert!(!is_own_variable("REGISTRY_CLUSTER__NODES"));
 }
+
+#[test]
+fn an_http_port_of_the_list_is_that_of_its_node_unless_a_flag_or_the_environment_says_otherwise() {
+    let file = written(
+        "cluster: {nodes: [{node_id: a, host: 127.0.0.1, client_port: 1, raft_port: 2, http_port: 3}]}\n",
+    );
+    let sources = Sources { file: file.path().into(), ..Sources::default() };
+    assert_eq!(check_all(&sources).unwrap()[0].http_port, 3);
+    let environment = vec![("REGISTRY_HTTP_PORT".into(), "4".into())];
+    assert_eq!(load(&Sources { environment, ..sources }).unwrap().http_port, 4);
+}

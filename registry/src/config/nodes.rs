@@ -19,6 +19,8 @@ pub struct Node {
     pub client_port: u16,
     /// Port for the other nodes and for administration.
     pub raft_port: u16,
+    /// Port of `/livez`, `/readyz` and `/metrics`, if the list gives one.
+    pub http_port: Option<u16>,
 }
 
 impl Node {
@@ -39,7 +41,7 @@ pub fn endpoint(host: &str, port: u16) -> String {
 }
 
 /// BLAKE3 of the list of nodes in its canonical form: sorted by name, fields separated by bytes that no
-/// field can contain. Founding refuses a node whose list is another one (P/N3).
+/// field can contain; without HTTP ports, which no other node needs. Founding refuses a node whose list is another one (P/N3).
 pub fn nodes_digest(sorted: &[Node]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     for node in sorted {
@@ -49,7 +51,7 @@ pub fn nodes_digest(sorted: &[Node]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-const FIELDS: [&str; 4] = ["node_id", "host", "client_port", "raft_port"];
+const FIELDS: [&str; 5] = ["node_id", "host", "client_port", "raft_port", "http_port"];
 /// A name or host: as in DNS.
 const MAX_NAME_BYTES: usize = 253;
 
@@ -98,7 +100,15 @@ impl Layers {
         let host = self.name(&place, map, "host");
         let client_port = self.port(&place, map, "client_port");
         let raft_port = self.port(&place, map, "raft_port");
-        Some(Node { node_id: node_id?, host: host?, client_port: client_port?, raft_port: raft_port? })
+        let http_port =
+            if map.contains_key("http_port") { self.port(&place, map, "http_port") } else { None };
+        Some(Node {
+            node_id: node_id?,
+            host: host?,
+            client_port: client_port?,
+            raft_port: raft_port?,
+            http_port,
+        })
     }
 
     fn name(&mut self, place: &str, map: &Map<String, Value>, field: &str) -> Option<String> {

@@ -96,7 +96,8 @@ impl Layers {
         let node = node?;
         let earlier = listed.iter().take_while(|other| other.node_id != node.node_id);
         let same_host = earlier.filter(|other| other.host == node.host).count() as u64;
-        let http_port = self.check_http_port(http_port.unwrap_or(HTTP_PORT_BASE + same_host), &listed, &node);
+        let http_port = http_port.or(node.http_port.map(u64::from)).unwrap_or(HTTP_PORT_BASE + same_host);
+        let http_port = self.check_http_port(http_port, &listed, &node);
         let mut nodes = listed;
         nodes.sort_by(|a, b| a.node_id.cmp(&b.node_id));
         Some(ValidConfig {

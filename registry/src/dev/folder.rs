@@ -228,20 +228,14 @@ fn port_of(endpoint: &str) -> String {
 
 fn dev_node(path: &Path, number: usize, config: &ValidConfig) -> DevNode {
     let node = &config.node;
-    // Away from the default ports nobody expects 9180.
-    let http_port = if node.client_port >= DEFAULT_PORT && node.client_port < DEFAULT_PORT + 100 {
-        config.http_port
-    } else {
-        node.client_port.saturating_add(HTTP_OFFSET)
-    };
     DevNode {
         node_id: node.node_id.clone(),
         number,
         host: node.host.clone(),
         client: node.client_endpoint(),
         peer: node.peer_endpoint(),
-        http: crate::config::endpoint(&node.host, http_port),
-        http_port,
+        http: crate::config::endpoint(&node.host, config.http_port),
+        http_port: config.http_port,
         data: path.join("data").join(&node.node_id),
         log: path.join("logs").join(format!("registry_node_{number}.log")),
     }
@@ -257,6 +251,7 @@ fn cluster_file(path: &Path, shape: &Shape) -> serde_json::Value {
                 "host": host,
                 "client_port": port + index,
                 "raft_port": port + PEER_OFFSET + index,
+                "http_port": port + HTTP_OFFSET + index,
             })
         })
         .collect();
