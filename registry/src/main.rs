@@ -62,7 +62,7 @@ struct Serve {
     /// Host or address that the listeners bind [default: the node's host]
     #[arg(long, value_name = "HOST")]
     listen: Option<String>,
-    /// Port of /livez, /readyz and /metrics [default: 9180 + number of earlier nodes with the same host]
+    /// Port of /livez, /readyz and /metrics [default: as listed, else 9180 + number of earlier nodes with the same host]
     #[arg(long, value_name = "PORT")]
     http_port: Option<String>,
     /// File with the token for administration [default: none, only loopback is answered]

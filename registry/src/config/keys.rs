@@ -68,7 +68,7 @@ pub(super) static HTTP_PORT: Key = key(
     "http_port",
     count(1, 65_535),
     "",
-    "Port of /livez, /readyz and /metrics. Default: 9180 + number of earlier nodes with the same host.",
+    "Port of /livez, /readyz and /metrics. Default: that of the node in cluster.nodes, else 9180 + number of earlier nodes with the same host.",
 );
 pub(super) static DATA_DIR: Key =
     key("data_dir", Kind::Text, "", "Folder of the node's data. Default: ./data/NODE_ID.");
