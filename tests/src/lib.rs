@@ -4,6 +4,7 @@
 //! addresses of their own. One real cluster runs at a time, so that the two cores of a small machine do
 //! not make elections of it. Nothing here sleeps for luck: see [`wait`].
 
+pub mod admin;
 pub mod api;
 pub mod binaries;
 pub mod cluster;
