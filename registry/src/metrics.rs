@@ -55,6 +55,8 @@ struct Families {
     forwarded: Family<ForwardLabels, Counter>,
     watch_lag_seconds: Histogram,
     watch_ends: Family<ReasonLabel, Counter>,
+    drains: Family<OutcomeLabel, Counter>,
+    drain_wait_seconds: Histogram,
     shed: Family<ClassLabel, Counter>,
     timing_mismatch: Gauge,
     state_divergence: Gauge,
@@ -110,6 +112,11 @@ struct ForwardLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -237,6 +244,8 @@ impl Metrics {
             forwarded: Family::default(),
             watch_lag_seconds: latency(),
             watch_ends: Family::default(),
+            drains: Family::default(),
+            drain_wait_seconds: latency(),
             shed: Family::default(),
             timing_mismatch: Gauge::default(),
             state_divergence: Gauge::default(),
@@ -308,6 +317,13 @@ impl Metrics {
     /// A watch ended; `reason` is a word such as `client`, `resync`, `closing`.
     pub fn watch_ended(&self, reason: &'static str) {
         self.families.watch_ends.get_or_create(&ReasonLabel { reason }).inc();
+    }
+
+    /// The hand-shake of a Drain ended; `outcome` is `complete`, `pending` (watches had not been sent the
+    /// change in time) or `silent` (a node could not be asked).
+    pub fn drained(&self, outcome: &'static str, waited: Duration) {
+        self.families.drains.get_or_create(&OutcomeLabel { outcome }).inc();
+        self.families.drain_wait_seconds.observe(waited.as_secs_f64());
     }
 
     /// A call of this class was refused for overload.
@@ -409,6 +425,9 @@ impl Families {
         let help = "Time from the commit of an event, as known here, to its delivery to a watch";
         registry.register_with_unit("watch_lag", help, Unit::Seconds, self.watch_lag_seconds.clone());
         registry.register("watches_ended", "Watches that ended, by reason", self.watch_ends.clone());
+        registry.register("drains", "Drains at this node, by outcome", self.drains.clone());
+        let help = "Time that a Drain waited for the watches of all nodes";
+        registry.register_with_unit("drain_wait", help, Unit::Seconds, self.drain_wait_seconds.clone());
         registry.register("calls_shed", "Calls refused for overload, by class", self.shed.clone());
         let help = "Peers whose Raft timings differ from those of this node";
         registry.register("raft_timing_mismatch", help, self.timing_mismatch.clone());

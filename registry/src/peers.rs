@@ -30,6 +30,8 @@ pub enum Purpose {
     Forward,
     /// Renewals of leases.
     Renewals,
+    /// The hand-shake of Drain, whose calls wait: many of them must not stand before a vote.
+    Watches,
 }
 
 /// Largest message between nodes, in bytes (P/O5).

@@ -30,12 +30,7 @@ impl Caller {
     /// # Errors
     /// INVALID_FIELD if `grpc-timeout` cannot be read.
     pub fn of(metadata: &MetadataMap) -> Result<Self, Error> {
-        let timeout = match metadata.get("grpc-timeout") {
-            None => limits::UNARY_DEADLINE,
-            Some(text) => text.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
-                Error::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n")
-            })?,
-        };
+        let timeout = time_allowed(metadata)?.unwrap_or(limits::UNARY_DEADLINE);
         Ok(Self::within(timeout.min(limits::UNARY_DEADLINE)))
     }
 
@@ -49,6 +44,16 @@ impl Caller {
     pub fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+}
+
+/// The time that a caller gives its call, however long; `None` = any.
+///
+/// # Errors
+/// INVALID_FIELD if `grpc-timeout` cannot be read.
+pub fn time_allowed(metadata: &MetadataMap) -> Result<Option<Duration>, Error> {
+    let Some(text) = metadata.get("grpc-timeout") else { return Ok(None) };
+    let rule = || Error::field("grpc-timeout", "must be 1 to 8 digits and one of H, M, S, m, u, n");
+    text.to_str().ok().and_then(parse_timeout).map(Some).ok_or_else(rule)
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod convert;
 pub mod core;
 pub mod discovery;
+pub mod drain;
 pub mod front;
 pub mod header;
 pub mod keep_alive;

@@ -153,7 +153,8 @@ impl Writer {
                 self.take_as::<v1::ClearInstanceOverrideRequest>(request, caller).await
             }
             Ok(WriteMethod::EndProtection) => self.take_as::<v1::EndProtectionRequest>(request, caller).await,
-            Ok(WriteMethod::Unspecified | WriteMethod::Drain) | Err(_) => {
+            Ok(WriteMethod::Drain) => self.take_as::<v1::DrainRequest>(request, caller).await,
+            Ok(WriteMethod::Unspecified) | Err(_) => {
                 Err(Error::Unimplemented("the leader does not know this call: upgrade it"))
             }
         }

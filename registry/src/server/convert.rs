@@ -24,7 +24,7 @@ pub use read::{
 };
 pub use register::{batch_register, register};
 pub use reply::{
-    batch_response, cleared_response, deregister_response, override_response, protection_ended_response,
-    refusal, register_response, state_response,
+    batch_response, cleared_response, deregister_response, drained, override_response,
+    protection_ended_response, refusal, register_response, state_response,
 };
-pub use target::{Checked, deregister, heartbeat, set_state};
+pub use target::{Checked, deregister, drain, heartbeat, set_state};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::drain::{DrainParts, Drains};
 use super::header::Head;
 use super::keep_alive::KeepAlive;
 use super::peer::renewals::RenewalServer;
@@ -37,6 +38,8 @@ pub struct Core {
     pub reader: Reader,
     /// Writes.
     pub writer: Writer,
+    /// Drains.
+    pub drains: Drains,
     /// Renewals of clients.
     pub keep_alive: KeepAlive,
     /// Renewals of other nodes.
@@ -91,6 +94,15 @@ impl Core {
             metrics: metrics.clone(),
         });
 
+        let drains = Drains::new(DrainParts {
+            writer: writer.clone(),
+            consensus: consensus.clone(),
+            peers: peers.clone(),
+            member_health: member_health.clone(),
+            hub: hub.clone(),
+            metrics: metrics.clone(),
+        });
+
         let agreement: Arc<dyn Agreement> =
             Arc::new(RaftAgreement { consensus: consensus.clone(), rounds: rounds.clone(), clock });
         tokio::spawn(expiry::run(leases.clone(), agreement.clone()));
@@ -111,6 +123,7 @@ impl Core {
             head,
             reader,
             writer,
+            drains,
             keep_alive,
             renewals,
             watches,

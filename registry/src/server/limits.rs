@@ -16,6 +16,9 @@ pub const PAGE_BYTES: usize = 3 << 20;
 /// Largest message between nodes, in bytes: an append of 2 MiB with one entry over its limit.
 pub const PEER_MESSAGE_BYTES: usize = 8 << 20;
 
+/// Drains that wait at once at a node: each has a stream to every member, on one connection per member.
+pub const DRAINS: usize = 512;
+
 /// Streams open at once on one connection: a gateway has one per call under way.
 pub const STREAMS_PER_CONNECTION: u32 = 1_024;
 
@@ -101,5 +104,6 @@ const _: () = {
         FORWARD_BATCH_BYTES + REQUEST_BYTES < PEER_MESSAGE_BYTES,
         "a forwarded batch fits into a message"
     );
+    assert!(DRAINS < STREAMS_PER_CONNECTION as usize, "no drain waits for the stream of another");
     assert!(PROPOSALS_KEPT < PROPOSALS && READS_KEPT < READS, "every class has room of its own");
 };

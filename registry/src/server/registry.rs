@@ -7,11 +7,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, OverridesQuery, Scope};
 use super::front::Front;
-use crate::error::{Error, LeaderHint};
-use crate::request::Caller;
 use crate::request::page::PageToken;
 use crate::request::read::View;
 use crate::request::write::Write;
+use crate::request::{Caller, time_allowed};
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -38,10 +37,6 @@ impl RegistryService {
         let mut response = answer.response;
         W::head(&mut response, header);
         Ok(Response::new(response))
-    }
-
-    fn not_yet<T>(&self, what: &'static str) -> Answer<T> {
-        Err(Error::Unimplemented(what).into_status(&LeaderHint::default()))
     }
 }
 
@@ -92,8 +87,18 @@ impl v1::registry_service_server::RegistryService for RegistryService {
         Ok(Response::new(core.keep_alive.keep_alive(request.into_inner())))
     }
 
-    async fn drain(&self, _: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
-        self.not_yet("Drain comes with the next release: use SetInstanceState with DRAINING")
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Answer<v1::DrainResponse> {
+        let core = self.front.core()?;
+        let drain = async {
+            let caller = Caller::of(request.metadata())?;
+            let allowed = time_allowed(request.metadata())?;
+            core.drains.drain(request.into_inner(), &caller, allowed).await
+        };
+        let answer = drain.await.map_err(|error| core.head.status(error))?;
+        let mut header = core.head.at(answer.revision);
+        header.forwarded = answer.forwarded;
+        header.replayed = answer.replayed;
+        Ok(Response::new(v1::DrainResponse { header: Some(header), ..answer.response }))
     }
 
     async fn set_instance_override(

@@ -42,6 +42,9 @@ impl Watches {
         let query = convert::watch(request)?;
         // Before any state is looked at: what comes after that state is in the queue, or in its history.
         let subscription = self.hub.subscribe(query.scope.clone(), !query.omit_previous)?;
+        if query.resume.is_none() {
+            subscription.begins_anew();
+        }
         if let Some(stream) = this_stream() {
             subscription.reset_with(stream);
         }

@@ -106,6 +106,44 @@ async fn drain_waits_until_every_watch_of_the_service_has_been_handed_the_change
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_watch_that_begins_after_a_revision_counts_as_having_it_and_a_resumed_one_does_not() {
+    let testbed = Testbed::new(1_000);
+    testbed.register("a", "1", 0);
+    testbed.register("a", "2", 0);
+    let services = [("default".to_owned(), "a".to_owned())];
+    let now = || Instant::now();
+    let anew = testbed.hub.subscribe(service("a"), true).unwrap();
+    anew.begins_anew();
+    assert_eq!(testbed.hub.await_sent(&services, 2, now()).await, Sent { watches: 1, pending: 0 });
+    assert_eq!(testbed.hub.await_sent(&services, 3, now()).await, Sent { watches: 1, pending: 1 });
+
+    let resumed = testbed.hub.subscribe(service("a"), true).unwrap();
+    resumed.mark_sent(1);
+    assert_eq!(testbed.hub.await_sent(&services, 1, now()).await, Sent { watches: 2, pending: 0 });
+    assert_eq!(testbed.hub.await_sent(&services, 2, now()).await, Sent { watches: 2, pending: 1 });
+    resumed.mark_sent(2);
+    assert_eq!(testbed.hub.await_sent(&services, 2, now()).await, Sent { watches: 2, pending: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_that_reads_too_slowly_is_waited_for_until_it_is_cut_or_gone() {
+    let testbed = Testbed::new(10_000);
+    let services = [("default".to_owned(), "a".to_owned())];
+    let stuck = live(&testbed, service("a"));
+    let gone = live(&testbed, service("a"));
+    testbed.register("a", "0", 0);
+    let now = || Instant::now();
+    assert_eq!(testbed.hub.await_sent(&services, 1, now()).await, Sent { watches: 2, pending: 2 });
+    drop(gone);
+    assert_eq!(testbed.hub.await_sent(&services, 1, now()).await, Sent { watches: 1, pending: 1 });
+    for id in 1..=1_024 {
+        testbed.register("a", &id.to_string(), 0);
+    }
+    assert!(matches!(stuck.mode(), Mode::Cut(_)));
+    assert_eq!(testbed.hub.await_sent(&services, 1, now()).await, Sent { watches: 1, pending: 0 });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revision_that_has_not_arrived_here_is_pending_for_all() {
     let testbed = Testbed::new(1_000);
     let _watch = live(&testbed, service("a"));

@@ -122,7 +122,11 @@ impl Session {
             bookmark_at: Instant::now() + options.bookmark_interval,
         };
         match begin {
-            Begin::Snapshot(published) => session.begin_snapshot(published),
+            Begin::Snapshot(published) => {
+                // The reader has no older view that this state would have to mend.
+                session.subscription.mark_sent(published.state.revision());
+                session.begin_snapshot(published);
+            }
             Begin::Compacted { published, oldest } => session.compacted(published, oldest),
             Begin::EpochChanged(published) => session.epoch_changed(published),
             Begin::After { epoch, revision } => {
@@ -138,6 +142,10 @@ impl Session {
     pub async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
         loop {
             if let Some(message) = self.outbox.pop_front() {
+                if message.kind == WatchKind::Synced as i32 {
+                    // Only now does the snapshot replace what the reader knew.
+                    self.subscription.mark_sent(message.revision);
+                }
                 return Some(Ok(self.finish(message)));
             }
             match std::mem::replace(&mut self.step, Step::Over) {
@@ -206,7 +214,6 @@ impl Session {
             self.subscription.unpin();
             self.last = revision;
             self.owes_synced = false;
-            self.subscription.mark_sent(revision);
             self.outbox.push_back(WatchResponse { revision, ..message(WatchKind::Synced) });
             self.catch_up_from(revision);
         }

@@ -298,6 +298,29 @@ async fn without_events_a_bookmark_comes_at_each_interval() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_counts_as_handed_over_with_its_last_word_unless_its_reader_is_new() {
+    let testbed = Testbed::new(10);
+    let services = [("default".to_owned(), "a".to_owned())];
+    let pending = async || testbed.hub.await_sent(&services, 20, Instant::now()).await.pending;
+    let mut old = snapshot(&testbed, service("a"));
+    drain(&mut old, &mut Reader::default()).await;
+    let ahead = Testbed::new(10);
+    for id in 1..=20 {
+        ahead.register("a", &id.to_string(), 0);
+    }
+    testbed.install(ahead.state());
+    for kind in [WatchKind::Compacted, WatchKind::Snapshot] {
+        assert_eq!(pending().await, 1, "its reader has the former view");
+        assert_eq!(old.next().await.unwrap().unwrap().kind, kind as i32);
+    }
+    assert_eq!(pending().await, 1);
+    assert_eq!(old.next().await.unwrap().unwrap().kind, WatchKind::Synced as i32);
+    assert_eq!(pending().await, 0);
+    let _new = snapshot(&testbed, service("a"));
+    assert_eq!(pending().await, 0, "whoever begins now begins with what is there now");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_of_leader_is_told_in_the_next_message() {
     let testbed = Testbed::new(1_000);
     let mut session = snapshot(&testbed, service("a"));

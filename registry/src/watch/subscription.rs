@@ -61,6 +61,12 @@ impl Subscription {
         })
     }
 
+    /// Its reader knows nothing yet, and every state that will be loaded for it has what is published by
+    /// now: nothing up to there is owed to it (P/V7). Call it before a state is loaded.
+    pub fn begins_anew(&self) {
+        self.mark_sent(self.hub.published());
+    }
+
     /// Everything up to `revision` has been handed over.
     pub fn mark_sent(&self, revision: u64) {
         self.mailbox.state().queue.mark_sent(revision);

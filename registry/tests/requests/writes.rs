@@ -133,6 +133,11 @@ async fn a_batch_shares_a_lease_and_is_refused_as_a_whole() {
         ..Default::default()
     };
     assert_eq!(registry.set_instance_state(request).await.unwrap().into_inner().changed, 10);
+    let request = v1::DrainRequest { lease_id: answer.lease_id, ..Default::default() };
+    let drained = registry.drain(request).await.unwrap().into_inner();
+    assert!(drained.complete && drained.silent_nodes.is_empty(), "{drained:?}");
+    assert_eq!((drained.watches, drained.pending_watches), (0, 0));
+    assert_eq!(drained.revision, drained.header.unwrap().revision, "they were drained by the call before");
     let request = v1::ServiceDeregisterRequest { lease_id: answer.lease_id, ..Default::default() };
     assert_eq!(registry.deregister(request).await.unwrap().into_inner().removed, 10);
     let request = v1::HeartbeatRequest { lease_id: answer.lease_id, ..Default::default() };

@@ -1,8 +1,11 @@
 //! What the state machine answered, as it is sent. Headers are added by the node asked.
 
+use std::sync::Arc;
+
+use registry_proto::internal::{Drained, WatchedService};
 use registry_proto::v1;
 use registry_state::command::{Operation, Target};
-use registry_state::{Reason, Rejection, Reply};
+use registry_state::{Reason, Rejection, Reply, ServiceKey};
 
 use super::instance::{instance, operator_override};
 use crate::error::{BadField, Error};
@@ -109,6 +112,23 @@ pub fn cleared_response(reply: &Reply) -> Result<v1::ClearInstanceOverrideRespon
 pub fn protection_ended_response(reply: &Reply) -> Result<v1::EndProtectionResponse, Error> {
     match reply {
         Reply::ProtectionEnded { ended } => Ok(v1::EndProtectionResponse { header: None, ended: *ended }),
+        other => Err(foreign(other)),
+    }
+}
+
+/// What a Drain changed.
+///
+/// # Errors
+/// INTERNAL if the reply is of another operation.
+pub fn drained(reply: &Reply) -> Result<Drained, Error> {
+    match reply {
+        Reply::Drained { revision, services } => {
+            let watched = |service: &Arc<ServiceKey>| WatchedService {
+                namespace: service.namespace.to_string(),
+                service_name: service.name.to_string(),
+            };
+            Ok(Drained { revision: *revision, services: services.iter().map(watched).collect() })
+        }
         other => Err(foreign(other)),
     }
 }

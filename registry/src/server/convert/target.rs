@@ -1,7 +1,7 @@
 //! Requests that name an instance or a lease.
 
 use registry_proto::v1;
-use registry_state::command::{Deregister, Operation, RequestKey, SetState, Target, instance_id_of};
+use registry_state::command::{Deregister, Drain, Operation, RequestKey, SetState, Target, instance_id_of};
 use registry_state::limits as bounds;
 
 use super::check::Checker;
@@ -88,6 +88,38 @@ pub fn set_state(request: &v1::SetInstanceStateRequest) -> Result<Checked, Error
     instance_state(&mut check, "state", request.state);
     check.finish(())?;
     let operation = Operation::SetState(SetState { target: Some(target), state: request.state });
+    Ok(Checked::new(request.request_id.as_ref(), operation))
+}
+
+/// Checks Drain. How long to wait is the business of the node asked, and no part of the operation.
+///
+/// # Errors
+/// INVALID_FIELD with every bad field.
+pub fn drain(request: &v1::DrainRequest) -> Result<Checked, Error> {
+    let mut check = Checker::default();
+    let target = named(
+        &mut check,
+        Named {
+            service_name: &request.service_name,
+            host: &request.host,
+            port: request.port,
+            namespace: &request.namespace,
+            instance_id: &request.instance_id,
+            incarnation: request.incarnation,
+            lease_id: request.lease_id,
+        },
+    );
+    request_id(&mut check, request.request_id.as_ref());
+    check.require(
+        !(request.by_operator && request.lease_id != 0),
+        "by_operator",
+        "must be false if lease_id is set: an override is of one instance",
+    );
+    if let Some(timeout) = request.timeout {
+        check.duration_ms("timeout", timeout, 0, bounds::DRAIN_TIMEOUT_MS_MAX);
+    }
+    check.finish(())?;
+    let operation = Operation::Drain(Drain { target: Some(target), by_operator: request.by_operator });
     Ok(Checked::new(request.request_id.as_ref(), operation))
 }
 
@@ -230,6 +262,20 @@ mod tests {
         assert_eq!(paths(set_state(&request(5))), ["state"]);
         assert_eq!(paths(set_state(&request(-1))), ["state"]);
         assert!(set_state(&request(3)).is_ok());
+    }
+
+    #[test]
+    fn a_drain_waits_at_most_five_minutes_and_overrides_no_lease() {
+        let timeout = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+        let request = |timeout| v1::DrainRequest { lease_id: 1, timeout, ..Default::default() };
+        for good in [None, timeout(0, 0), timeout(300, 0), timeout(0, 1_000_000)] {
+            assert!(drain(&request(good)).is_ok(), "{good:?}");
+        }
+        for bad in [timeout(300, 1_000_000), timeout(-1, 0), timeout(0, 1)] {
+            assert_eq!(paths(drain(&request(bad))), ["timeout"], "{bad:?}");
+        }
+        let by_operator = v1::DrainRequest { by_operator: true, ..request(None) };
+        assert_eq!(paths(drain(&by_operator)), ["by_operator"]);
     }
 
     #[test]

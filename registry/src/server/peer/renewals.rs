@@ -30,7 +30,7 @@ const AT_ONCE: usize = 4;
 const ROUND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time before the caller's deadline at which AwaitWatches answers, so that the answer arrives.
-const ANSWER_MARGIN: Duration = Duration::from_millis(50);
+pub(crate) const ANSWER_MARGIN: Duration = Duration::from_millis(50);
 
 /// Services in one AwaitWatches.
 const AWAIT_SERVICES: usize = 1_024;
