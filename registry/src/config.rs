@@ -75,6 +75,8 @@ pub struct RaftConfig {
 pub struct LogConfig {
     /// Size of one segment file.
     pub segment_bytes: u64,
+    /// Least space kept allocated for the time when the disk is full.
+    pub reserve_bytes: u64,
     /// Payload of recent entries kept in memory.
     pub cache_bytes: u64,
 }

@@ -105,6 +105,12 @@ pub(super) static LOG_TO_KEEP: Key = key(
 );
 pub(super) static SEGMENT_BYTES: Key =
     key("log.segment_bytes", size(MIB, 4 * GIB), "64MiB", "Size of one file of the log.");
+pub(super) static RESERVE_BYTES: Key = key(
+    "log.reserve_bytes",
+    size(MIB, 64 * GIB),
+    "64MiB",
+    "Space kept allocated for the time when the disk is full, or twice the last snapshot if that is more.",
+);
 pub(super) static CACHE_BYTES: Key =
     key("log.cache_bytes", size(MIB, 64 * GIB), "64MiB", "Recent log entries kept in memory.");
 pub(super) static SNAPSHOT_BYTES: Key = key(
@@ -216,7 +222,7 @@ pub(super) static VOTERS_TARGET: Key = key(
 );
 
 /// All of them, in the order in which a reader wants them.
-pub(super) static KEYS: [&Key; 33] = [
+pub(super) static KEYS: [&Key; 34] = [
     &LISTEN,
     &HTTP_PORT,
     &DATA_DIR,
@@ -226,6 +232,7 @@ pub(super) static KEYS: [&Key; 33] = [
     &ELECTION_TIMEOUT_MAX,
     &LOG_TO_KEEP,
     &SEGMENT_BYTES,
+    &RESERVE_BYTES,
     &CACHE_BYTES,
     &SNAPSHOT_BYTES,
     &SNAPSHOT_AGE,

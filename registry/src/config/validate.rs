@@ -75,6 +75,7 @@ impl Layers {
         let raft = self.raft();
         let log = LogConfig {
             segment_bytes: self.number(&keys::SEGMENT_BYTES),
+            reserve_bytes: self.number(&keys::RESERVE_BYTES),
             cache_bytes: self.number(&keys::CACHE_BYTES),
         };
         let snapshot = SnapshotConfig {

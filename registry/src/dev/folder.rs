@@ -259,7 +259,7 @@ fn cluster_file(path: &Path, shape: &Shape) -> serde_json::Value {
         "cluster": { "nodes": nodes },
         "raft": { "election_timeout_min": 150, "election_timeout_max": 300, "heartbeat_interval": 50 },
         // Small files, so that a cluster starts in a moment on any disk.
-        "log": { "segment_bytes": "4MiB" },
+        "log": { "segment_bytes": "4MiB", "reserve_bytes": "8MiB" },
         // Nothing routes connections to these nodes any more when they stop.
         "shutdown": { "linger": 0 },
         "admin_token_file": path.join("admin.token"),

@@ -80,7 +80,7 @@ impl fmt::Display for Error {
                 write!(f, "the quota {quota} of {limit} is full: free something or have it raised")
             }
             Self::QuotaExceeded { quota, limit: None, .. } => {
-                write!(f, "{quota} is full: wait, or free some")
+                write!(f, "there is no room on {quota}: free space there, or wait")
             }
             Self::Overloaded { what, .. } => {
                 write!(f, "this node sheds load ({what}): repeat after retry_delay, with jitter")

@@ -143,6 +143,7 @@ impl Node {
             },
             joined,
             segment_bytes: config.log.segment_bytes,
+            reserve_bytes: config.log.reserve_bytes,
             log_cache_bytes: config.log.cache_bytes,
             snapshot_min_bytes: config.snapshot.min_bytes,
             snapshot_max_age: config.snapshot.max_age,

@@ -14,15 +14,17 @@ use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResponse;
 use openraft::{LinearizerOption, Raft, ReadPolicy};
 use registry_state::{Applied, Command};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::codec;
 use super::contact::Contact;
 use super::error::{InitializeError, ProposeError, ReadIndexError, TransferError};
 use super::log_store::LogStore;
 use super::observe::Mapper;
+use super::proposals::Proposals;
 use super::published::{Elapsed, Published};
+use super::room::{Room, Rooms};
 use super::serve::InstallTurn;
 use super::snapshot::SnapshotStore;
 use super::state_machine::{Shared, StateMachine};
@@ -34,12 +36,10 @@ use crate::metrics::Metrics;
 pub(crate) type RaftHandle = Raft<C, StateMachine>;
 type WriteError = RaftError<C, ClientWriteError<C>>;
 
-/// Proposals under way at a time (P/O1).
-const MAX_PROPOSALS: usize = 4096;
-/// Their payload (P/O1), in units of 1 KiB: a semaphore counts in 32 bits.
-const MAX_PROPOSAL_KIB: usize = 16 << 10;
 /// A fresh leader refuses writes until its first quorum acknowledgement, which is a round trip away.
 const FRESH_LEADER_RETRY: Duration = Duration::from_millis(2);
+/// Longest time for Raft and log to end in order.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// A command that was applied.
 #[derive(Debug, Clone)]
@@ -80,30 +80,12 @@ pub(super) struct Inner {
     pub(super) contact: Contact,
     pub(super) install_turn: InstallTurn,
     pub(super) proposals: Proposals,
+    pub(super) rooms: Rooms,
 }
 
 impl fmt::Debug for Consensus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consensus").field("raft_id", &self.inner.raft_id).finish_non_exhaustive()
-    }
-}
-
-/// Room for proposals under way.
-pub(super) struct Proposals {
-    count: Semaphore,
-    kib: Semaphore,
-}
-
-impl Proposals {
-    pub(super) fn new() -> Self {
-        Self { count: Semaphore::new(MAX_PROPOSALS), kib: Semaphore::new(MAX_PROPOSAL_KIB) }
-    }
-
-    fn enter(&self, bytes: usize) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>), ProposeError> {
-        let kib = u32::try_from(bytes.div_ceil(1024).min(MAX_PROPOSAL_KIB)).unwrap_or(u32::MAX);
-        let count = self.count.try_acquire().map_err(|_| ProposeError::Overloaded)?;
-        let size = self.kib.try_acquire_many(kib).map_err(|_| ProposeError::Overloaded)?;
-        Ok((count, size))
     }
 }
 
@@ -126,8 +108,9 @@ impl Consensus {
     /// `NotLeader`, `NoQuorum` and `Overloaded` mean that it is not applied and never will be; all
     /// others mean that it may be (P/R4).
     pub async fn propose(&self, command: &Command, deadline: Instant) -> Result<Outcome, ProposeError> {
+        let operation = &command.operation;
         let command = CommandBytes(Bytes::from(command.encode()));
-        let _room = self.inner.proposals.enter(command.0.len())?;
+        let _room = self.inner.proposals.enter(operation, command.0.len())?;
         let begun = Instant::now();
         let patience = deadline.min(begun + self.patience());
         loop {
@@ -338,18 +321,39 @@ impl Consensus {
         self.inner.election_timeout_max
     }
 
-    /// True while the disk is so full that only what shrinks the state should be proposed (P/W5).
-    pub fn is_disk_full(&self) -> bool {
-        self.inner.log.wal().is_full()
+    /// Whether the leader may propose what makes the state grow (P/W5).
+    pub fn room(&self) -> Room {
+        self.inner.rooms.room()
+    }
+
+    /// Members whose disks are full: this node's own, and on the leader the others' as they last said.
+    pub fn full_disks(&self) -> BTreeSet<u64> {
+        self.inner.rooms.full()
+    }
+
+    /// What the log has on disk and ready for use.
+    pub fn storage(&self) -> registry_wal::Statistics {
+        self.inner.log.wal().statistics()
+    }
+
+    /// Free bytes of the log's file system; nothing if it does not say.
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.inner.log.wal().free_bytes().ok()
     }
 
     /// Ends Raft on this node, then the log. Pending calls fail.
     pub async fn shutdown(&self) {
-        if let Err(error) = self.inner.raft.shutdown().await {
-            tracing::warn!(%error, "Raft did not end in order");
-        }
-        if let Err(error) = self.inner.log.barrier().wait().await {
-            tracing::debug!(%error, "the log had ended before");
+        let end = async {
+            if let Err(error) = self.inner.raft.shutdown().await {
+                tracing::warn!(%error, "Raft did not end in order");
+            }
+            if let Err(error) = self.inner.log.barrier().wait().await {
+                tracing::debug!(%error, "the log had ended before");
+            }
+        };
+        // A log without room on its disk writes nothing, and Raft waits for it.
+        if timeout(SHUTDOWN_LIMIT, end).await.is_err() {
+            tracing::warn!("the log could not be written to its end");
         }
         self.inner.log.wal().close();
     }
@@ -368,6 +372,14 @@ impl Consensus {
 
     pub(crate) fn snapshots(&self) -> &SnapshotStore {
         &self.inner.shared.snapshots
+    }
+
+    pub(crate) fn wal(&self) -> &registry_wal::Wal {
+        self.inner.log.wal()
+    }
+
+    pub(crate) fn rooms(&self) -> Rooms {
+        self.inner.rooms.clone()
     }
 
     pub(crate) fn contact(&self) -> Contact {

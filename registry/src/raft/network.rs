@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tonic::{Response, Status};
 
 use super::codec;
+use super::room::Rooms;
 use super::snapshot::SnapshotFile;
 use super::status::Member;
 use super::types::{RaftVote, Snapshot, TypeConfig as C};
@@ -32,16 +33,18 @@ pub(super) type Rpc<T> = Result<T, RPCError<C>>;
 /// Makes the connections that openraft asks for; the channels behind them are kept by [`Peers`].
 pub(crate) struct Network {
     peers: Peers,
+    rooms: Rooms,
 }
 
 impl Network {
-    pub(crate) fn new(peers: Peers) -> Self {
-        Self { peers }
+    /// What followers say about their disks is noted in `rooms`.
+    pub(crate) fn new(peers: Peers, rooms: Rooms) -> Self {
+        Self { peers, rooms }
     }
 
     fn connect(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
         self.peers.set_endpoint(target, &member.peer_endpoint);
-        Connection { peers: self.peers.clone(), target, purpose }
+        Connection { peers: self.peers.clone(), rooms: self.rooms.clone(), target, purpose }
     }
 }
 
@@ -64,6 +67,7 @@ impl RaftNetworkFactory<C> for Network {
 /// One peer for one purpose. openraft makes a new one for each vote: the channel is shared and warm.
 pub(crate) struct Connection {
     peers: Peers,
+    rooms: Rooms,
     target: u64,
     purpose: Purpose,
 }

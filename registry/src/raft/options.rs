@@ -48,6 +48,8 @@ pub struct RaftOptions {
     pub joined: bool,
     /// Size of a segment of the log, in bytes.
     pub segment_bytes: u64,
+    /// Least space kept allocated for the time when the disk is full (P/W5), in bytes.
+    pub reserve_bytes: u64,
     /// Payload of recent entries kept in memory, in bytes.
     pub log_cache_bytes: u64,
     /// A snapshot is made when the log since the last has this many bytes, or as many as that snapshot.
@@ -67,6 +69,7 @@ impl RaftOptions {
             timings: Timings::default(),
             joined: false,
             segment_bytes: 64 << 20,
+            reserve_bytes: 64 << 20,
             log_cache_bytes: 64 << 20,
             snapshot_min_bytes: 64 << 20,
             snapshot_max_age: Duration::from_secs(3600),

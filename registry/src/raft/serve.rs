@@ -50,8 +50,10 @@ impl Consensus {
                 }
                 std::future::ready(request.ok())
             });
+        let wal = self.wal().clone();
         let answers = self.raft().stream_append(requests);
-        answers.map(|answer| answer.map(append_to_proto).map_err(|_| stopped())).boxed()
+        let encoded = move |answer| append_to_proto(answer, wal.is_full());
+        answers.map(move |answer| answer.map(&encoded).map_err(|_| stopped())).boxed()
     }
 
     /// Votes.
@@ -141,7 +143,7 @@ fn append_from_proto(request: pb::AppendRequest) -> Result<AppendRequest, CodecE
     })
 }
 
-fn append_to_proto(answer: StreamAppendResult<C>) -> pb::AppendResponse {
+fn append_to_proto(answer: StreamAppendResult<C>, disk_full: bool) -> pb::AppendResponse {
     use pb::append_response::Result as Answer;
     let result = match answer {
         Ok(up_to) => {
@@ -150,7 +152,7 @@ fn append_to_proto(answer: StreamAppendResult<C>) -> pb::AppendResponse {
         Err(StreamAppendError::Conflict(at)) => Answer::Conflict(codec::log_id_to_proto(&at)),
         Err(StreamAppendError::HigherVote(vote)) => Answer::HigherVote(codec::vote_to_proto(&vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse { result: Some(result), disk_full }
 }
 
 /// One snapshot at a time per node.

@@ -19,8 +19,6 @@ use super::state_machine::{Shared, StateMachine, blocking};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failure: a full disk does not get empty sooner.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// Least space kept for the log when the disk is full (P/W5).
-const MIN_RESERVE_BYTES: u64 = 64 << 20;
 
 /// Makes snapshots by size and by time.
 pub(crate) struct Snapshotting {
@@ -28,6 +26,7 @@ pub(crate) struct Snapshotting {
     shared: Shared,
     wal: Wal,
     min_bytes: u64,
+    min_reserve_bytes: u64,
     max_age: Duration,
     look_every: Duration,
     last: Last,
@@ -44,9 +43,17 @@ impl Snapshotting {
     pub(crate) fn new(options: &RaftOptions, raft: RaftHandle, shared: Shared, wal: Wal) -> Self {
         // What was applied again at the start counts: it is what the last snapshot does not cover.
         let last = Last { at: Instant::now(), applied_bytes: 0, applied_index: snapshot_index(&shared) };
-        let (min_bytes, max_age) = (options.snapshot_min_bytes, options.snapshot_max_age);
-        let look_every = LOOK_EVERY.min(max_age);
-        Self { raft, shared, wal, min_bytes, max_age, look_every, last }
+        let max_age = options.snapshot_max_age;
+        Self {
+            raft,
+            shared,
+            wal,
+            min_bytes: options.snapshot_min_bytes,
+            min_reserve_bytes: options.reserve_bytes,
+            max_age,
+            look_every: LOOK_EVERY.min(max_age),
+            last,
+        }
     }
 
     /// Runs until Raft ends.
@@ -57,6 +64,9 @@ impl Snapshotting {
             // A snapshot of the leader, or the own one, has taken the place of these.
             if let Err(error) = blocking(move || Ok(snapshots.remove_older()?)).await {
                 tracing::warn!(%error, "an old snapshot was not removed");
+            }
+            if self.wal.is_full() {
+                self.shorten_log().await;
             }
             if !self.is_due() {
                 continue;
@@ -76,6 +86,23 @@ impl Snapshotting {
         let bytes = self.shared.applied_bytes.load(Ordering::Relaxed).saturating_sub(self.last.applied_bytes);
         bytes >= self.min_bytes.max(self.shared.snapshots.current_bytes())
             || self.last.at.elapsed() >= self.max_age
+            || (self.lives_on_reserve() && self.last.at.elapsed() >= RETRY_AFTER)
+    }
+
+    /// The disk is full and the spare segments are used up: a snapshot makes the log short (P/W5).
+    fn lives_on_reserve(&self) -> bool {
+        let headroom = self.wal.headroom();
+        headroom.full && headroom.spare_segments == 0
+    }
+
+    /// On a full disk nothing is kept of the log that the snapshot covers: a follower that lacks it gets the
+    /// snapshot.
+    async fn shorten_log(&self) {
+        if let Some(index) = self.shared.snapshots.current_index()
+            && let Err(error) = self.raft.trigger().purge_log(index).await
+        {
+            tracing::debug!(%error, "Raft has ended");
+        }
     }
 
     async fn make(&mut self) -> std::io::Result<()> {
@@ -95,12 +122,15 @@ impl Snapshotting {
             }
             // What the reserve is for (P/W5): a snapshot makes the log short, which makes room.
             self.release_reserve().await?;
-            blocking(prepare).await?;
+            // Whatever comes of it, the reserve is taken back as far as there is room.
+            let again = blocking(prepare).await;
+            self.wal.set_reserve_bytes(self.reserve_bytes())?;
+            again?;
         }
         self.raft.trigger().snapshot().await.map_err(std::io::Error::other)?;
         self.last = Last { at: Instant::now(), applied_bytes, applied_index };
         let bytes = self.shared.snapshots.current_bytes();
-        self.wal.set_reserve_bytes(MIN_RESERVE_BYTES.max(2 * bytes))?;
+        self.wal.set_reserve_bytes(self.reserve_bytes())?;
         let took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(applied_index, bytes, took_ms, "wrote a snapshot");
         Ok(())
@@ -108,6 +138,11 @@ impl Snapshotting {
 }
 
 impl Snapshotting {
+    /// Twice the last snapshot, for the next one beside it (P/W5).
+    fn reserve_bytes(&self) -> u64 {
+        self.min_reserve_bytes.max(2 * self.shared.snapshots.current_bytes())
+    }
+
     async fn release_reserve(&self) -> std::io::Result<()> {
         let (done, released) = oneshot::channel();
         self.wal.release_reserve(Box::new(move |result| drop(done.send(result))))?;

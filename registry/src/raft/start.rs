@@ -12,14 +12,16 @@ use registry_wal::{DirectoryDisk, Disk, Identity, Opened, Wal, Writer};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 
-use super::consensus::{Consensus, Inner, Proposals, RaftHandle};
+use super::consensus::{Consensus, Inner, RaftHandle};
 use super::contact::Contact;
 use super::error::StartError;
 use super::log_store::LogStore;
 use super::network::Network;
 use super::observe::{Mapper, follow};
 use super::options::{RaftIdentity, RaftOptions, Timings};
+use super::proposals::Proposals;
 use super::published::{Board, Observer};
+use super::room::{self, Rooms};
 use super::snapshot::{SnapshotError, SnapshotStore};
 use super::snapshotting::Snapshotting;
 use super::state_machine::{Shared, StateMachine, blocking};
@@ -87,6 +89,7 @@ impl Built {
         tokio::spawn(follow(mapper, status, peers, metrics));
         consensus.raft().run();
         tokio::spawn(self.snapshotting.run());
+        tokio::spawn(room::watch(consensus.clone()));
         consensus
     }
 }
@@ -99,7 +102,8 @@ pub async fn build(options: RaftOptions, around: Surroundings) -> Result<Built, 
     let config = Arc::new(raft_config(&options)?);
     let identity = options.identity.clone();
     let snapshots = open_snapshots(&options).await?;
-    let log = LogStore::new(open_log(&options, &around).await?);
+    let reserve_bytes = options.reserve_bytes.max(2 * snapshots.current_bytes());
+    let log = LogStore::new(open_log(&options, reserve_bytes, &around).await?);
     if options.joined && log.is_pristine() && snapshots.current_bytes() == 0 {
         let reason = format!(
             "the log in {} is empty although this node was a member; its disk was lost",
@@ -115,16 +119,17 @@ pub async fn build(options: RaftOptions, around: Surroundings) -> Result<Built, 
         applied_bytes: Arc::new(AtomicU64::new(0)),
     };
     let machine = StateMachine::new(shared.clone(), log.barrier());
-    let network = Network::new(around.peers.clone());
+    let rooms = Rooms::default();
+    let network = Network::new(around.peers.clone(), rooms.clone());
     let raft = Raft::build(identity.raft_id, config, network, log.clone(), machine).await;
     let raft = raft.map_err(|fatal| start_error(&fatal, &shared))?;
-    Ok(assemble(&options, raft, log, shared, around.peers, around.metrics))
+    Ok(assemble(&options, raft, (log, rooms), shared, around.peers, around.metrics))
 }
 
 fn assemble(
     options: &RaftOptions,
     raft: RaftHandle,
-    log: LogStore,
+    (log, rooms): (LogStore, Rooms),
     shared: Shared,
     peers: Peers,
     metrics: Metrics,
@@ -152,6 +157,7 @@ fn assemble(
         contact,
         install_turn: Arc::default(),
         proposals: Proposals::new(),
+        rooms,
     };
     let consensus = Consensus { inner: Arc::new(inner) };
     Built { consensus, follow: (mapper, sender, peers, metrics), snapshotting }
@@ -189,12 +195,17 @@ fn raft_config(options: &RaftOptions) -> Result<Config, StartError> {
     config.validate().map_err(|error| StartError::Config(error.to_string()))
 }
 
-async fn open_log(options: &RaftOptions, around: &Surroundings) -> Result<Wal, StartError> {
+async fn open_log(
+    options: &RaftOptions,
+    reserve_bytes: u64,
+    around: &Surroundings,
+) -> Result<Wal, StartError> {
     let folder = options.directory.join("log");
     let identity = wal_identity(&options.identity)?;
     let wal_options = registry_wal::Options {
         segment_bytes: options.segment_bytes,
         cache_bytes: options.log_cache_bytes,
+        reserve_bytes,
         ..registry_wal::Options::default()
     };
     // A member whose log is gone must not begin a new one (P/N1).

@@ -20,7 +20,7 @@ use super::pending::Pending;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::metrics::{ForwardOutcome, Metrics};
-use crate::raft::{Consensus, Leadership, ProposeError};
+use crate::raft::{Consensus, Leadership, ProposeError, Room};
 use crate::read_index::ReadIndexer;
 use crate::server::convert::{self, Checked};
 use crate::server::limits;
@@ -233,9 +233,8 @@ impl Writer {
         if caller.left().is_zero() {
             return Err(Error::Overloaded { what: "the deadline passed", retry_after: limits::SHED_RETRY });
         }
-        if W::CLASS == Class::Register && self.parts.consensus.is_disk_full() {
-            let (quota, retry_after) = ("the disk of the leader".to_owned(), Some(limits::DISK_RETRY));
-            return Err(Error::QuotaExceeded { quota, limit: None, retry_after });
+        if W::CLASS == Class::Register {
+            self.check_room()?;
         }
         let command = self.command(checked);
         let pending = self.parts.pending.begin(&self.parts.consensus, &command.operation);
@@ -251,6 +250,16 @@ impl Writer {
             replayed: applied.replayed,
             forwarded: false,
         })
+    }
+
+    /// What grows is refused while the disks have no room for it (P/W5).
+    fn check_room(&self) -> Result<(), Error> {
+        let (quota, retry_after) = match self.parts.consensus.room() {
+            Room::Enough => return Ok(()),
+            Room::Elsewhere => ("the disk of the leader", limits::HANDOVER_RETRY),
+            Room::Nowhere => ("the disks of a majority", limits::DISK_RETRY),
+        };
+        Err(Error::QuotaExceeded { quota: quota.to_owned(), limit: None, retry_after: Some(retry_after) })
     }
 
     fn command(&self, checked: &Checked) -> Command {

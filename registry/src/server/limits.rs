@@ -83,8 +83,11 @@ pub const READS_KEPT: usize = 4_096;
 /// Time a shed caller is asked to wait, before its jitter.
 pub const SHED_RETRY: Duration = Duration::from_millis(250);
 
-/// Time a registration is asked to wait while the disk of the leader is full (P/W5).
+/// Time a registration is asked to wait while the disks have no room (P/W5).
 pub const DISK_RETRY: Duration = Duration::from_secs(30);
+
+/// The same while a leader whose own disk is full hands over.
+pub const HANDOVER_RETRY: Duration = Duration::from_secs(2);
 
 /// Writes in one message to the leader.
 pub const FORWARD_BATCH: usize = 256;

@@ -62,7 +62,7 @@ where
         })
     };
     let mut client = connection.client(connection.purpose)?;
-    let (peers, target) = (connection.peers.clone(), connection.target);
+    let (peers, rooms, target) = (connection.peers.clone(), connection.rooms.clone(), connection.target);
     let opened = within(limit, "append", client.append(outgoing)).await;
     let replies = match opened {
         Ok(replies) => replies,
@@ -76,10 +76,11 @@ where
     };
     peers.answered(target);
     let answers = futures::stream::try_unfold(replies, move |mut replies| {
-        let flight = flight.clone();
+        let (flight, rooms) = (flight.clone(), rooms.clone());
         async move {
             let Some(reply) = next_answer(&mut replies, &flight, limit).await? else { return Ok(None) };
             flight.count.fetch_sub(1, Ordering::Relaxed);
+            rooms.note(target, reply.disk_full);
             Ok(Some((from_proto(reply)?, replies)))
         }
     });
