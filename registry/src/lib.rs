@@ -15,6 +15,7 @@ pub mod standing;
 pub mod error;
 pub mod lease;
 pub mod member_health;
+pub mod membership;
 pub mod peers;
 pub mod raft;
 pub mod read_index;

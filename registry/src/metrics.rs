@@ -21,6 +21,7 @@ use tonic::Code;
 use crate::server::observe::ObserveCalls;
 
 pub mod members;
+pub mod membership;
 
 #[cfg(test)]
 mod metrics_test;
@@ -61,6 +62,7 @@ struct Families {
     timing_mismatch: Gauge,
     state_divergence: Gauge,
     members: members::MemberMetrics,
+    membership: membership::MembershipMetrics,
     view: ViewGauges,
 }
 
@@ -250,6 +252,7 @@ impl Metrics {
             timing_mismatch: Gauge::default(),
             state_divergence: Gauge::default(),
             members: members::MemberMetrics::default(),
+            membership: membership::MembershipMetrics::default(),
             view: ViewGauges::default(),
         };
         families.register();
@@ -346,6 +349,11 @@ impl Metrics {
         &self.families.members
     }
 
+    /// What the leader makes of the membership.
+    pub fn membership(&self) -> &membership::MembershipMetrics {
+        &self.families.membership
+    }
+
     /// The text that Prometheus reads.
     ///
     /// # Errors
@@ -434,6 +442,7 @@ impl Families {
         let help = "Peers whose state differs from that of this node after the same entries: a bug";
         registry.register("state_divergence", help, self.state_divergence.clone());
         self.members.register(registry);
+        self.membership.register(registry);
         self.view.register(registry);
     }
 }

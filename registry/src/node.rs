@@ -116,7 +116,7 @@ struct Node {
     front: Front,
     health: Health,
     renewals: Arc<LateRenewals>,
-    membership: Arc<LateMembership>,
+    membership: LateMembership,
     /// What answers by Raft, once it runs.
     core: OnceLock<Core>,
     client_server: Server,
@@ -164,7 +164,7 @@ impl Node {
         let front = Front::new(&config, standing.clone());
         let health = Health::new().await;
         let renewals = Arc::new(LateRenewals::default());
-        let membership = Arc::new(LateMembership::default());
+        let membership = LateMembership::default();
         let identity = IdentityService::new(&config, standing.clone());
         let introductions =
             Introductions::new(&config.nodes, config.raft, &environment, standing.clone(), identity.clone());
@@ -176,7 +176,7 @@ impl Node {
             identity: Arc::new(identity),
             forward: Arc::new(ForwardService::new(front.clone())),
             renewals: renewals.clone(),
-            membership: membership.clone(),
+            membership: Arc::new(membership.clone()),
         };
         let routes = Routes::new(peer_service.into_server());
         let peer_server = async { Server::start(peer_listener, routes, calls) };

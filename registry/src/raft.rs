@@ -8,6 +8,7 @@ mod consensus;
 mod contact;
 mod error;
 mod log_store;
+mod membership;
 mod network;
 mod observe;
 mod options;
@@ -28,7 +29,7 @@ mod types;
 mod storage_test;
 
 pub use consensus::{Consensus, Outcome, ReadIndex};
-pub use error::{InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
+pub use error::{ChangeError, InitializeError, ProposeError, ReadIndexError, StartError, TransferError};
 pub use options::{RaftIdentity, RaftOptions, Timings};
 pub use published::{Elapsed, HashMark, Observer, Published};
 pub use room::Room;

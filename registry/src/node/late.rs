@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use crate::error::peer::PeerError;
+use crate::membership::Membership;
 use crate::server::peer::renewals::RenewalServer;
 use crate::server::peer::{Incoming, MembershipCalls, RenewalCalls};
 
@@ -30,16 +31,8 @@ impl LateRenewals {
 }
 
 /// Answers NOT_READY until the real one is handed in.
-#[derive(Default)]
-pub(super) struct LateMembership(OnceLock<Arc<dyn MembershipCalls>>);
-
-impl LateMembership {
-    /// From now on this one answers.
-    pub(super) fn set(&self, membership: Arc<dyn MembershipCalls>) {
-        // Raft starts once per life; a second attempt would change nothing.
-        let _ = self.0.set(membership);
-    }
-}
+#[derive(Debug, Clone, Default)]
+pub(super) struct LateMembership(pub(super) Arc<OnceLock<Membership>>);
 
 fn starting() -> Status {
     PeerError::new(PeerErrorReason::NotReady, "the node is not a member yet; ask another one").into()
@@ -48,7 +41,7 @@ fn starting() -> Status {
 #[tonic::async_trait]
 impl MembershipCalls for LateMembership {
     async fn join(&self, request: JoinRequest) -> Result<JoinResponse, Status> {
-        self.0.get().ok_or_else(starting)?.join(request).await
+        MembershipCalls::join(self.0.get().ok_or_else(starting)?, request).await
     }
 }
 

@@ -29,7 +29,10 @@ impl Node {
         let health = core.member_health.clone();
         // Ends with this function.
         let mut probing = JoinSet::new();
-        probing.spawn_on(async move { health.run().await }, &self.spawners.raft);
+        probing.spawn_on(async move { match health.run().await {} }, &self.spawners.raft);
+        if let Some(membership) = self.membership.0.get() {
+            probing.spawn_on(membership.clone().run(), &self.spawners.raft);
+        }
         let background = async {
             tokio::join!(first_entry, self.catch_up(&core));
             std::future::pending().await

@@ -10,12 +10,14 @@ use super::installs::InstallCounter;
 use super::{Node, on};
 use crate::exit::Fatal;
 use crate::identity::MemberId;
+use crate::membership::{Introducer, Membership};
 use crate::peers::Peers;
 use crate::raft::{
     self, Built, Consensus, InitializeError, LogDisk, Member, RaftIdentity, RaftOptions, StartError,
     Surroundings, Timings,
 };
 use crate::server::core::{Core, CoreParts};
+use crate::server::peer::identity::{IdentityService, compatibility};
 
 /// Raft with its log and state recovered, and the channels that it uses.
 type Recovered = (Built, Peers);
@@ -152,6 +154,15 @@ impl Node {
         }
     }
 
+    /// The leader's business with members, for whenever this node leads.
+    fn members(&self, core: &Core) -> Membership {
+        let identity = IdentityService::new(&self.config, self.standing.clone());
+        let introducer = Introducer::new(core.peers.clone(), identity, compatibility(&self.config.raft));
+        let clock = self.environment.clock.clone();
+        let health = core.member_health.clone();
+        Membership::new(core.consensus.clone(), health, introducer, clock, self.metrics.clone())
+    }
+
     /// Starts Raft and everything that answers by it.
     async fn run(&self, (built, peers): Recovered, member: &MemberId) -> Result<Core, Fatal> {
         let consensus = on(&self.spawners.raft, built.run()).await?;
@@ -167,6 +178,7 @@ impl Node {
         // Raft starts once per process; a second attempt would change nothing.
         let _ = self.core.set(core.clone());
         self.renewals.set(core.renewals.clone());
+        let _ = self.membership.0.set(self.members(&core));
         self.front.open(core.clone());
         // Last: from now on Raft calls of other nodes and calls of clients come through.
         self.standing.run(consensus);

@@ -174,6 +174,10 @@ pub(crate) fn position_from_raft(id: &LogId) -> LogPosition {
     LogPosition { leadership: leadership_from_raft(&id.leader_id), index: id.index }
 }
 
+pub(crate) fn position_to_raft(position: LogPosition) -> LogId {
+    LogId::new(leadership_to_raft(position.leadership), position.index)
+}
+
 pub(crate) fn leadership_from_raft(id: &RaftLeaderId) -> Leadership {
     Leadership { term: id.term, node: id.node_id }
 }

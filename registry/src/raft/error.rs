@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::status::LogPosition;
+
 /// Why a proposal did not succeed (P/R4).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
@@ -61,6 +63,38 @@ pub enum TransferError {
         target: u64,
     },
     /// Raft has ended on this node.
+    #[error("Raft has ended on this node")]
+    Stopped,
+}
+
+/// Why the membership was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// Not changed: this node does not lead, or no longer.
+    #[error("this node does not lead")]
+    NotLeader {
+        /// Raft id of the leader, if known.
+        leader: Option<u64>,
+    },
+    /// Not changed: the membership is not the one that the caller has seen.
+    #[error("the membership is another one by now; read it again")]
+    Changed {
+        /// Where the present one stands in the log.
+        now: Option<LogPosition>,
+    },
+    /// Not changed: another change is not committed yet. Try again.
+    #[error("another change of the membership is under way; try again")]
+    InProgress,
+    /// Not changed: no such member takes part in Raft.
+    #[error("member {0} does not take part in Raft")]
+    UnknownMember(u64),
+    /// Not changed: it would do harm.
+    #[error("{0}")]
+    Refused(String),
+    /// It may be changed, now or later, by half (a joint configuration, which the leader ends), or not at all.
+    #[error("the outcome is not known; read the membership")]
+    OutcomeUnknown,
+    /// Raft has ended on this node. Nothing is known of the outcome.
     #[error("Raft has ended on this node")]
     Stopped,
 }

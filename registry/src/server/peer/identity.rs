@@ -22,9 +22,9 @@ use crate::standing::{Stage, Standing};
 mod identity_test;
 
 /// Version of the protocol between nodes that this program speaks.
-const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 1;
 /// Format of log entries and snapshots that it reads and writes.
-const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 /// How long a Raft call waits for a node that starts because of it: shorter than the deadline of a vote.
 const START_WAIT: Duration = Duration::from_millis(100);
 
