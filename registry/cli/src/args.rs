@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use crate::exit;
 use crate::output::Format;
 
+pub(crate) mod admin;
 pub(crate) mod instance;
 pub(crate) mod read;
 pub(crate) mod value;
@@ -104,6 +105,10 @@ pub(crate) enum Command {
     Status(Status),
     /// List the members of the cluster
     Members(Status),
+    /// Add, remove and promote members, move leadership (administration)
+    Member(admin::Member),
+    /// Show or change the settings of the cluster (administration)
+    Settings(admin::Settings),
     /// Run a program and keep it registered while it lives
     #[command(after_help = exit::RUN_HELP)]
     Run(Box<Run>),

@@ -9,8 +9,10 @@ mod cluster;
 mod completion;
 mod discover;
 mod keep;
+mod member;
 mod register;
 mod run;
+mod settings;
 mod watch;
 
 /// Does what was typed.
@@ -26,6 +28,8 @@ pub(crate) async fn execute(cli: Cli, program_name: &'static str, screen: &Scree
         Command::Watch(args) => watch::watch(&args, global, screen).await,
         Command::Status(args) => cluster::status(&args, global, screen).await,
         Command::Members(args) => cluster::members(&args, global, screen).await,
+        Command::Member(args) => member::member(&args, global, screen).await,
+        Command::Settings(args) => settings::settings(&args, global, screen).await,
         Command::Run(args) => run::run(&args, global, screen).await,
         Command::Completion { shell } => completion::completion(shell, program_name, screen),
     }

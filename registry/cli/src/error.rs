@@ -77,6 +77,16 @@ impl Error {
         }))
     }
 
+    /// A failure of which more is known than a client of the public API can tell.
+    pub(crate) fn reported(report: Report) -> Self {
+        Self(Box::new(report))
+    }
+
+    /// What is known of it.
+    pub(crate) fn into_report(self) -> Report {
+        *self.0
+    }
+
     /// Output that cannot be written.
     ///
     /// A reader that has gone away (`| head`) has what it wanted: that is no failure.

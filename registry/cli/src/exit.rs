@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Failure,
     /// The command line or a value in it is wrong.
     Usage,
-    /// The instance, lease or service is not there.
+    /// The instance, lease, service or member is not there.
     NotFound,
     /// Nobody can answer now; later or elsewhere the same call may succeed.
     Unavailable,
@@ -34,9 +34,9 @@ Exit codes:
   0    done
   1    the call failed for another reason
   2    wrong usage: a flag or value is not accepted, here or by the registry
-  3    not found: the instance, lease or service is not there
+  3    not found: the instance, lease, service or member is not there
   4    unavailable: no connection, no quorum, overloaded; try again
-  5    refused: another owner, a quota, a revision that does not fit
+  5    refused: another owner, a quota, a token, a revision or version that does not fit
   6    outcome unknown: the write may have taken effect; look before repeating
   124  no answer within --timeout
 `run` returns the code of the program it ran; see `run --help`.";

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
+mod admin;
 mod args;
 mod command;
 mod error;

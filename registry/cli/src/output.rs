@@ -177,4 +177,6 @@ impl Drop for Progress {
 }
 
 #[cfg(test)]
+mod golden_admin_test;
+#[cfg(test)]
 mod golden_test;

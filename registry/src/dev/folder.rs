@@ -127,6 +127,11 @@ impl Folder {
         self.path.join("cluster.json")
     }
 
+    /// File with the administrator's token.
+    pub(super) fn token(&self) -> PathBuf {
+        self.path.join("admin.token")
+    }
+
     pub(super) fn logs(&self) -> PathBuf {
         self.path.join("logs")
     }
@@ -151,7 +156,7 @@ impl Folder {
         if noted.processes.get(&node.node_id).is_some_and(Process::is_alive) {
             return Err(format!("{} runs already", node.node_id));
         }
-        let (child, process) = Process::start(node, &self.config(), &self.path.join("admin.token"))?;
+        let (child, process) = Process::start(node, &self.config(), &self.token())?;
         noted.processes.insert(node.node_id.clone(), process);
         self.write_noted(&noted)?;
         Ok(child)

@@ -104,6 +104,11 @@ impl Screen {
         self.say(&format!("  {}", self.ctl(folder, "watch orders")));
         self.say(&format!("  {}", self.dev("kill 1")));
         self.say("");
+        self.say("Administration asks for the token of this cluster:");
+        self.say(&format!("  export REGISTRY_ADMIN_TOKEN_FILE={}", folder.token().display()));
+        self.say(&format!("  {}", self.ctl(folder, "member list")));
+        self.say(&format!("  {}", self.ctl(folder, "settings set default_ttl=30s")));
+        self.say("");
         let end = if detached { self.dev("down") } else { "Ctrl-C".to_owned() };
         self.say(&format!("Logs: {}   Stop: {end}", folder.logs().display()));
     }

@@ -18,7 +18,7 @@ const FORMATS: [(Format, &str); 5] = [
     (Format::Name, "name"),
 ];
 
-fn check(name: &str, text: &str) {
+pub(super) fn check(name: &str, text: &str) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
@@ -38,17 +38,17 @@ fn shown(printed: &Printed) -> String {
     format!("{}{remarks}", printed.result)
 }
 
-fn check_all<V: View>(name: &str, answer: &V) {
+pub(super) fn check_all<V: View>(name: &str, answer: &V) {
     for (format, extension) in FORMATS {
         check(&format!("{name}.{extension}"), &shown(&render(answer, rendering(format)).unwrap()));
     }
 }
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+pub(super) fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
 
-fn millis(ms: i64) -> Option<prost_types::Duration> {
+pub(super) fn millis(ms: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds: ms / 1_000, nanos: (ms % 1_000) as i32 * 1_000_000 })
 }
 
@@ -418,12 +418,21 @@ fn the_help_is_as_documented() {
         "status",
         "members",
         "run",
+        "member",
+        "member list",
+        "member add",
+        "member remove",
+        "member promote",
+        "member transfer-leader",
+        "settings",
+        "settings get",
+        "settings set",
     ] {
         // The developer's environment is part of the help otherwise.
         let command = Cli::described_as("registryctl").mut_arg("endpoints", |arg| arg.hide_env_values(true));
-        let arguments: Vec<&str> = [name, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let arguments = name.split_whitespace().chain(["--help"]);
         let help = command.try_get_matches_from(arguments).unwrap_err().to_string();
-        let name = if name.is_empty() { "registryctl" } else { name };
+        let name = if name.is_empty() { "registryctl".to_owned() } else { name.replace(' ', "-") };
         check(&format!("help-{name}.txt"), &help);
     }
 }

@@ -6,10 +6,12 @@ use registry_proto::v1;
 use super::Rendering;
 use super::human::{self, Round};
 
+mod admin;
 mod cluster;
 mod discovery;
 mod registration;
 
+pub(crate) use admin::{Joined, Leads, SettingsChange, SettingsView};
 pub(crate) use cluster::Members;
 pub(crate) use discovery::{instance_row, name_of};
 

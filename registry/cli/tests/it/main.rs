@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod admin;
 mod commands;
 mod keep;
 mod mock;
+mod mock_admin;
 mod program;
 mod run;
 mod watch;

@@ -36,6 +36,8 @@ pub(crate) struct Manners {
     pub(crate) page: Option<usize>,
     /// Whether this file exists is told with every Drain.
     pub(crate) marker: Option<PathBuf>,
+    /// Peer port of its member; empty = none.
+    pub(crate) peer_endpoint: String,
     /// Streams of Watch, one after the other. The last one stays open.
     pub(crate) watches: VecDeque<Vec<v1::WatchResponse>>,
 }
@@ -111,7 +113,7 @@ impl Mock {
     }
 }
 
-async fn serve(listener: TcpListener, routes: Routes) {
+pub(crate) async fn serve(listener: TcpListener, routes: Routes) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let routes = routes.clone();
@@ -408,6 +410,7 @@ impl ClusterService for Mock {
             node_id: "mock".into(),
             raft_id: 1,
             client_endpoint: self.shared.endpoint.clone(),
+            peer_endpoint: self.shared.manners.lock().unwrap().peer_endpoint.clone(),
             role: v1::NodeRole::Leader.into(),
             kind: v1::MemberKind::Voter.into(),
             health: v1::MemberHealth::Healthy.into(),
