@@ -3,8 +3,10 @@
 //! Everything here has a deadline: openraft waits for answers without one. A peer that cannot be used is
 //! always `Unreachable`, whatever the reason, because openraft retries everything else at once.
 
+pub(super) mod phase;
 mod snapshot;
 mod stream;
+pub(super) mod transfers;
 
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use registry_proto::internal as pb;
 use tokio::time::timeout;
 use tonic::{Response, Status};
 
+use self::phase::Quorum;
+use self::transfers::Transfers;
 use super::codec;
 use super::room::Rooms;
 use super::snapshot::SnapshotFile;
@@ -33,18 +37,28 @@ pub(super) type Rpc<T> = Result<T, RPCError<C>>;
 /// Makes the connections that openraft asks for; the channels behind them are kept by [`Peers`].
 pub(crate) struct Network {
     peers: Peers,
-    rooms: Rooms,
+    links: Links,
+}
+
+/// What all connections note, and heed.
+#[derive(Debug, Clone)]
+pub(crate) struct Links {
+    /// When a quorum last followed this node.
+    pub(crate) quorum: Quorum,
+    /// The snapshots on their way.
+    pub(crate) transfers: Transfers,
+    /// What followers say about their disks.
+    pub(crate) rooms: Rooms,
 }
 
 impl Network {
-    /// What followers say about their disks is noted in `rooms`.
-    pub(crate) fn new(peers: Peers, rooms: Rooms) -> Self {
-        Self { peers, rooms }
+    pub(crate) fn new(peers: Peers, links: Links) -> Self {
+        Self { peers, links }
     }
 
     fn connect(&self, target: u64, member: &Member, purpose: Purpose) -> Connection {
         self.peers.set_endpoint(target, &member.peer_endpoint);
-        Connection { peers: self.peers.clone(), rooms: self.rooms.clone(), target, purpose }
+        Connection { peers: self.peers.clone(), links: self.links.clone(), target, purpose }
     }
 }
 
@@ -67,7 +81,7 @@ impl RaftNetworkFactory<C> for Network {
 /// One peer for one purpose. openraft makes a new one for each vote: the channel is shared and warm.
 pub(crate) struct Connection {
     peers: Peers,
-    rooms: Rooms,
+    links: Links,
     target: u64,
     purpose: Purpose,
 }

@@ -8,11 +8,13 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::{RaftMetrics, ServerState};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::codec;
 use super::consensus::RaftHandle;
 use super::contact::Contact;
+use super::network::phase::Quorum;
+use super::network::transfers::Transfers;
 use super::status::{Failure, Follower, Leadership, Membership, RaftStatus, Role};
 use super::types::{StoredMembership, TypeConfig as C};
 use crate::metrics::Metrics;
@@ -23,6 +25,10 @@ pub(crate) struct Mapper {
     pub(crate) raft: RaftHandle,
     pub(crate) contact: Contact,
     pub(crate) failure: Arc<OnceLock<Failure>>,
+    /// Told when a quorum last followed this node.
+    pub(crate) quorum: Quorum,
+    /// The snapshots that it sends.
+    pub(crate) transfers: Transfers,
     /// After such a silence a follower knows no leader any more (P/R5).
     pub(crate) silence: Duration,
     /// The membership mapped last: it changes rarely, and the status is asked for often.
@@ -82,7 +88,7 @@ impl Mapper {
             snapshot: position(&metrics.snapshot),
             purged: position(&metrics.purged),
             last_quorum_acked: metrics.last_quorum_acked.as_ref().map(|at| at.0),
-            followers: Arc::new(followers(metrics)),
+            followers: Arc::new(followers(metrics, &self.transfers)),
             failed,
         }
     }
@@ -110,13 +116,16 @@ fn role(state: ServerState) -> Role {
     }
 }
 
-fn followers(metrics: &RaftMetrics<C>) -> BTreeMap<u64, Follower> {
+fn followers(metrics: &RaftMetrics<C>, transfers: &Transfers) -> BTreeMap<u64, Follower> {
     let mut followers: BTreeMap<u64, Follower> = BTreeMap::new();
     for (id, matched) in metrics.replication.iter().flatten() {
         followers.entry(*id).or_default().matched = matched.as_ref().map(codec::position_from_raft);
     }
     for (id, acked) in metrics.heartbeat.iter().flatten() {
         followers.entry(*id).or_default().last_contact = acked.as_ref().map(|at| at.0);
+    }
+    for (id, follower) in &mut followers {
+        follower.snapshot_percent = transfers.percent(*id);
     }
     followers
 }
@@ -138,6 +147,7 @@ pub(crate) async fn follow(
             take_over_endpoints(&peers, &next);
         }
         note(&metrics, &previous, &next);
+        mapper.quorum.note(&next, Instant::now());
         if let (Some(leadership), Some(at)) = (next.leadership(), next.last_quorum_acked) {
             mapper.contact.led(leadership, at);
         }

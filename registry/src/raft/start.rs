@@ -16,7 +16,9 @@ use super::consensus::{Consensus, Inner, RaftHandle};
 use super::contact::Contact;
 use super::error::StartError;
 use super::log_store::LogStore;
-use super::network::Network;
+use super::network::phase::{Phases, Quorum};
+use super::network::transfers::Transfers;
+use super::network::{Links, Network};
 use super::observe::{Mapper, follow};
 use super::options::{RaftIdentity, RaftOptions, Timings};
 use super::proposals::Proposals;
@@ -113,33 +115,41 @@ pub async fn build(options: RaftOptions, around: Surroundings) -> Result<Built, 
     }
     let shared = Shared {
         board: Arc::new(Board::new(State::default())),
-        observers: around.observers.into(),
+        observers: around.observers.clone().into(),
         snapshots,
         failure: Arc::new(OnceLock::new()),
         applied_bytes: Arc::new(AtomicU64::new(0)),
     };
     let machine = StateMachine::new(shared.clone(), log.barrier());
-    let rooms = Rooms::default();
-    let network = Network::new(around.peers.clone(), rooms.clone());
+    let links = Links {
+        quorum: Quorum::new(options.timings.election_timeout_max),
+        transfers: Transfers::default(),
+        rooms: Rooms::default(),
+    };
+    let network = Network::new(around.peers.clone(), links.clone());
     let raft = Raft::build(identity.raft_id, config, network, log.clone(), machine).await;
     let raft = raft.map_err(|fatal| start_error(&fatal, &shared))?;
-    Ok(assemble(&options, raft, (log, rooms), shared, around.peers, around.metrics))
+    Ok(assemble(&options, raft, log, shared, around, links))
 }
 
 fn assemble(
     options: &RaftOptions,
     raft: RaftHandle,
-    (log, rooms): (LogStore, Rooms),
+    log: LogStore,
     shared: Shared,
-    peers: Peers,
-    metrics: Metrics,
+    around: Surroundings,
+    links: Links,
 ) -> Built {
+    let Surroundings { peers, metrics, .. } = around;
+    let Links { quorum, transfers, rooms } = links;
     let contact = Contact::new();
     let lease = options.timings.election_timeout_max;
     let mapper = Arc::new(Mapper {
         raft: raft.clone(),
         contact: contact.clone(),
         failure: shared.failure.clone(),
+        quorum,
+        transfers,
         silence: 2 * lease,
         membership: Mutex::default(),
     });
@@ -175,8 +185,8 @@ fn raft_config(options: &RaftOptions) -> Result<Config, StartError> {
         enable_pre_vote: Some(true),
         // A restored leader would go on under the same id without its table of deadlines.
         enable_leader_restore: Some(false),
-        // An old leader could block elections for ever in a partial partition.
-        quorum_loss_probe_interval: Some(ms(election_timeout_max).saturating_mul(2).max(1000)),
+        // A leader that can send but not hear would hold its followers for ever (P/N8).
+        quorum_loss_probe_interval: Some(ms(Phases { lease: election_timeout_max }.interval())),
         // Snapshots are made by size and time: see `Snapshotting`.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: options.keep_log_entries,

@@ -108,6 +108,8 @@ pub struct Follower {
     pub matched: Option<LogPosition>,
     /// Send time of the last heartbeat that it answered.
     pub last_contact: Option<Instant>,
+    /// How much of a snapshot it has stored, while one is on its way to it.
+    pub snapshot_percent: Option<u8>,
 }
 
 /// Raft on this node at one moment. Cheap to clone.

@@ -36,8 +36,11 @@ mod tests {
     /// Node 1 leads at index 5,000; the others have these entries and were heard at these times.
     fn status(followers: &[(u64, u64, Option<Instant>)]) -> RaftStatus {
         let leadership = Leadership { term: 2, node: 1 };
-        let follower =
-            |index, last_contact| Follower { matched: Some(LogPosition { leadership, index }), last_contact };
+        let follower = |index, last_contact| Follower {
+            matched: Some(LogPosition { leadership, index }),
+            last_contact,
+            ..Follower::default()
+        };
         let voters = followers.iter().map(|(id, _, _)| *id).chain([1]).collect();
         RaftStatus {
             raft_id: 1,

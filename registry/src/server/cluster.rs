@@ -33,12 +33,16 @@ impl ClusterService {
         let quarantine = front.standing().quarantined().map(|quarantine| quarantine.reason);
         match front.core_if_any() {
             Some(core) => {
+                let reports = core.member_health.reports();
+                let differing = core.member_health.differing();
                 let mut view = Seen {
                     raft: &core.consensus.status(),
                     state: &core.consensus.published().state,
                     lease: core.consensus.lease(),
                     now: tokio::time::Instant::now(),
                     quarantine: quarantine.as_deref(),
+                    reports: &reports,
+                    differing: &differing,
                 }
                 .status();
                 view.watch_count = u32::try_from(core.hub.open_watches()).unwrap_or(u32::MAX);

@@ -235,7 +235,7 @@ fn member(number: u64) -> v1::Member {
         last_contact: millis(35),
         applied_index: Some(108),
         version: "0.1.0".into(),
-        detail: String::new(),
+        ..Default::default()
     }
 }
 
@@ -265,12 +265,55 @@ fn status() -> v1::ClusterStatusResponse {
         instances: Some(counts()),
         lease_count: 3,
         watch_count: 1,
+        voter_sets: vec![v1::VoterSet { raft_ids: vec![1, 2, 3] }],
     }
 }
 
 #[test]
 fn the_status_looks_as_agreed() {
     check_all("status", &status());
+}
+
+#[test]
+fn the_status_of_a_cluster_that_changes_looks_as_agreed() {
+    let joining = v1::Member {
+        role: v1::NodeRole::Learner.into(),
+        kind: v1::MemberKind::Joining.into(),
+        health: v1::MemberHealth::Lagging.into(),
+        lag_entries: None,
+        detail: "it is being admitted".into(),
+        ..member(5)
+    };
+    let learner = v1::Member {
+        role: v1::NodeRole::Learner.into(),
+        kind: v1::MemberKind::Learner.into(),
+        health: v1::MemberHealth::Lagging.into(),
+        lag_entries: Some(20_000),
+        snapshot_percent: Some(40),
+        detail: "it receives a snapshot: 40 % are there".into(),
+        ..member(4)
+    };
+    let wrong = v1::Member {
+        state_differs: true,
+        stopping: true,
+        detail: "its state differs from the leader's after the same log: report this, and replace its disk"
+            .into(),
+        ..member(2)
+    };
+    let lost = v1::Member {
+        health: v1::MemberHealth::Quarantined.into(),
+        role: v1::NodeRole::Unspecified.into(),
+        detail: "the log is gone".into(),
+        ..member(3)
+    };
+    let leader = v1::Member { role: v1::NodeRole::Leader.into(), last_contact: seconds(0), ..member(1) };
+    let set = |raft_ids: &[u64]| v1::VoterSet { raft_ids: raft_ids.to_vec() };
+    let changing = v1::ClusterStatusResponse {
+        members: vec![leader, wrong, lost, learner, joining],
+        voter_sets: vec![set(&[1, 2, 3]), set(&[1, 2, 4])],
+        ..status()
+    };
+    check_all("status-changing", &changing);
 }
 
 #[test]

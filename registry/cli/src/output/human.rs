@@ -126,6 +126,7 @@ pub(crate) fn kind(value: i32) -> &'static str {
     match v1::MemberKind::try_from(value).unwrap_or(v1::MemberKind::Learner) {
         v1::MemberKind::Voter => "voter",
         v1::MemberKind::Learner => "learner",
+        v1::MemberKind::Joining => "joining",
         v1::MemberKind::Unspecified => "-",
     }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use registry_proto::v1::{ClusterStatusRequest, ClusterStatusResponse, MemberHealth, StatusSource};
+use registry_proto::v1::{
+    ClusterStatusRequest, ClusterStatusResponse, MemberHealth, MemberKind, StatusSource,
+};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{PENALTY, Shared, Standing, reconcile};
@@ -87,6 +89,10 @@ fn learn(pool: &Arc<Shared>, endpoint: &str, status: &ClusterStatusResponse) -> 
 fn standings(status: &ClusterStatusResponse, by_leader: bool) -> BTreeMap<String, Standing> {
     let mut members = BTreeMap::new();
     for member in &status.members {
+        // One that is being admitted has nothing to serve yet.
+        if member.kind() == MemberKind::Joining {
+            continue;
+        }
         let standing = match member.health() {
             _ if !by_leader => Some(Standing::Good),
             MemberHealth::Dead | MemberHealth::Quarantined => None,
@@ -120,6 +126,7 @@ mod tests {
                 member("c:1", MemberHealth::Dead),
                 member("d:1", MemberHealth::Quarantined),
                 member("e:1", MemberHealth::Lagging),
+                Member { kind: MemberKind::Joining.into(), ..member("f:1", MemberHealth::Lagging) },
             ],
             ..Default::default()
         };

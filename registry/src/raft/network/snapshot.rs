@@ -50,6 +50,7 @@ pub(super) async fn send(
         other => return finished(other),
     };
     tracing::info!(target = connection.target, bytes = file.size_bytes, from = stored, "sending a snapshot");
+    let transfer = connection.links.transfers.begin(connection.target);
     let mut sent = stored;
     while stored < file.size_bytes {
         while sent < file.size_bytes && sent < stored + WINDOW * CHUNK_BYTES {
@@ -63,6 +64,7 @@ pub(super) async fn send(
             Answer::NextOffset(offset) if offset > stored && offset <= sent => offset,
             other => return finished(other),
         };
+        transfer.stored(stored, file.size_bytes);
     }
     drop(requests);
     finished(answer(&mut replies, install_limit).await?)

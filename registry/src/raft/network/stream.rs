@@ -17,12 +17,15 @@ use tonic::Streaming;
 
 use super::super::codec;
 use super::super::types::TypeConfig as C;
-use super::{Connection, Rpc, late, malformed, rpc_error, within};
+use super::{Connection, Rpc, late, malformed, rpc_error, unreachable, within};
 use crate::peers::Purpose;
 
 /// A log stream without an answer for so long is given up (P/O2). Not shorter: a disk that needs 40 ms
 /// for a sync would tear streams down for ever if each answer had the deadline of a heartbeat.
 const LOG_ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Why a leader does not send its log (P/N8).
+const NO_QUORUM: &str = "no quorum: the log is not sent now";
 
 /// How many requests are under way, and a bell for each that leaves.
 #[derive(Default)]
@@ -33,7 +36,7 @@ struct InFlight {
 
 /// Sends requests and yields one answer for each, in order. The clock runs only while an answer is due.
 ///
-/// Here is also the place of the send phases of P/N8 for log streams.
+/// A leader without quorum opens log streams only in send phases, and closes them (P/N8).
 pub(super) async fn append<'s, S>(
     connection: &'s mut Connection,
     mut input: S,
@@ -51,6 +54,10 @@ where
     let Some(first) = input.next().await else {
         return Ok(Box::pin(futures::stream::empty()));
     };
+    let is_log = connection.purpose == Purpose::Append;
+    if is_log && !connection.links.quorum.may_open() {
+        return Err(unreachable(NO_QUORUM));
+    }
     let flight = Arc::new(InFlight::default());
     let mut header = Some(connection.header());
     let outgoing = {
@@ -62,26 +69,40 @@ where
         })
     };
     let mut client = connection.client(connection.purpose)?;
-    let (peers, rooms, target) = (connection.peers.clone(), connection.rooms.clone(), connection.target);
-    let opened = within(limit, "append", client.append(outgoing)).await;
+    let (peers, rooms, target) =
+        (connection.peers.clone(), connection.links.rooms.clone(), connection.target);
+    let quorum = connection.links.quorum.clone();
+    // One timer for the life of the stream: not one for each answer.
+    let mut lost =
+        Box::pin(async move { if is_log { quorum.lost().await } else { std::future::pending().await } });
+    let opened = tokio::select! {
+        biased;
+        opened = within(limit, "append", client.append(outgoing)) => opened,
+        () = &mut lost => Err(unreachable(NO_QUORUM)),
+    };
     let replies = match opened {
         Ok(replies) => replies,
         Err(error) => {
             // A heartbeat that is late is no news: its limit is short, and the next one follows.
-            if connection.purpose == Purpose::Append {
+            if is_log {
                 peers.failed(target, &error);
             }
             return Err(error);
         }
     };
     peers.answered(target);
-    let answers = futures::stream::try_unfold(replies, move |mut replies| {
+    let answers = futures::stream::try_unfold((replies, lost), move |(mut replies, mut lost)| {
         let (flight, rooms) = (flight.clone(), rooms.clone());
         async move {
-            let Some(reply) = next_answer(&mut replies, &flight, limit).await? else { return Ok(None) };
+            let reply = tokio::select! {
+                biased;
+                reply = next_answer(&mut replies, &flight, limit) => reply?,
+                () = &mut lost => return Err(unreachable(NO_QUORUM)),
+            };
+            let Some(reply) = reply else { return Ok(None) };
             flight.count.fetch_sub(1, Ordering::Relaxed);
             rooms.note(target, reply.disk_full);
-            Ok(Some((from_proto(reply)?, replies)))
+            Ok(Some((from_proto(reply)?, (replies, lost))))
         }
     });
     let answers: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(answers);
@@ -124,6 +145,6 @@ fn from_proto(reply: pb::AppendResponse) -> Rpc<StreamAppendResult<C>> {
         Some(Answer::HigherVote(vote)) => {
             Err(StreamAppendError::HigherVote(codec::vote_from_proto(Some(vote)).map_err(malformed)?))
         }
-        None => return Err(super::unreachable("append: an answer without a result")),
+        None => return Err(unreachable("append: an answer without a result")),
     })
 }

@@ -1,21 +1,23 @@
 //! A view of the cluster, made from what one node knows.
 
+mod health;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use registry_proto::v1;
 use registry_state::State;
 use tokio::time::Instant;
 
+use self::health::Evidence;
 use crate::config::Node;
+use crate::member_health::MemberReport;
 use crate::raft::{RaftStatus, Role};
 use crate::server::{convert, header};
 
 #[cfg(test)]
 #[path = "view_test.rs"]
 mod tests;
-
-/// Entries behind the leader from which a member counts as lagging.
-const LAGGING_ENTRIES: u64 = 10_000;
 
 /// What one node sees.
 pub(super) struct Seen<'a> {
@@ -26,6 +28,10 @@ pub(super) struct Seen<'a> {
     pub(super) now: Instant,
     /// Why this node is out of Raft, if it is.
     pub(super) quarantine: Option<&'a str>,
+    /// On the leader: what its probes found.
+    pub(super) reports: &'a BTreeMap<u64, MemberReport>,
+    /// On the leader: members whose state is not what it should be.
+    pub(super) differing: &'a BTreeSet<u64>,
 }
 
 /// A member before anything is known about how it is.
@@ -42,7 +48,7 @@ impl Seen<'_> {
         let mut members: Vec<_> = self.listed().into_iter().map(|member| self.member(member)).collect();
         members.sort_by(|one, other| (&one.node_id, one.raft_id).cmp(&(&other.node_id, other.raft_id)));
         let quorum = self.quorum(&members);
-        let leads = self.raft.leadership().is_some() && quorum.available;
+        let leads = self.leads() && quorum.available;
         let source = if leads { v1::StatusSource::Leader } else { v1::StatusSource::Node };
         let leader = self.raft.leader.and_then(|id| members.iter().find(|member| member.raft_id == id));
         v1::ClusterStatusResponse {
@@ -59,121 +65,123 @@ impl Seen<'_> {
             lease_count: count(self.state.lease_count()),
             watch_count: 0,
             members,
+            voter_sets: self.raft.membership.configs.iter().map(voter_set).collect(),
         }
     }
 
-    /// The members of the state; before it is founded those of Raft.
+    /// The members of the state and of Raft: while one comes or goes, it is in one of them only.
     fn listed(&self) -> Vec<Listed> {
-        let in_state: Vec<_> = self
-            .state
-            .members()
-            .map(|member| Listed {
-                raft_id: member.raft_id,
-                node_id: member.node_id.to_string(),
-                client_endpoint: member.client_endpoint.to_string(),
-                peer_endpoint: member.peer_endpoint.to_string(),
-            })
-            .collect();
-        if !in_state.is_empty() {
-            return in_state;
-        }
-        let members = self.raft.membership.members.iter();
-        members
-            .map(|(raft_id, member)| Listed {
-                raft_id: *raft_id,
-                node_id: member.name.clone(),
-                client_endpoint: member.client_endpoint.clone(),
-                peer_endpoint: member.peer_endpoint.clone(),
-            })
-            .collect()
+        let in_raft = self.raft.membership.members.iter().map(|(raft_id, member)| Listed {
+            raft_id: *raft_id,
+            node_id: member.name.clone(),
+            client_endpoint: member.client_endpoint.clone(),
+            peer_endpoint: member.peer_endpoint.clone(),
+        });
+        let in_state = self.state.members().map(|member| Listed {
+            raft_id: member.raft_id,
+            node_id: member.node_id.to_string(),
+            client_endpoint: member.client_endpoint.to_string(),
+            peer_endpoint: member.peer_endpoint.to_string(),
+        });
+        let by_id: BTreeMap<u64, Listed> =
+            in_raft.chain(in_state).map(|member| (member.raft_id, member)).collect();
+        by_id.into_values().collect()
     }
 
     fn member(&self, listed: Listed) -> v1::Member {
         let id = listed.raft_id;
-        let votes = self.raft.membership.voters().contains(&id);
+        let kind = self.kind(id);
         let is_self = id == self.raft.raft_id;
-        let leads = self.raft.leadership().is_some();
-        let follower = self.raft.followers.get(&id).filter(|_| leads);
-        let contact = match follower {
-            Some(follower) => follower.last_contact,
-            None if self.raft.leader == Some(id) => self.raft.leader_contact,
-            None => None,
+        let report = self.reports.get(&id);
+        let silent = if is_self { Some(Duration::ZERO) } else { self.heard(id) };
+        let follower = self.raft.followers.get(&id).filter(|_| self.leads());
+        let evidence = Evidence {
+            in_raft: kind != v1::MemberKind::Joining,
+            silent,
+            lag: if self.leads() { self.raft.lag(id) } else { None },
+            snapshot_percent: follower.and_then(|follower| follower.snapshot_percent),
+            report,
+            differs: self.differing.contains(&id),
         };
-        let silent = if is_self {
-            Some(Duration::ZERO)
-        } else {
-            contact.map(|at| self.now.saturating_duration_since(at))
+        let (health, detail) = self.health(is_self, evidence);
+        let answer = report.and_then(|report| report.answer.as_ref());
+        let applied = match answer.filter(|_| report.is_some_and(|report| report.failures_in_row == 0)) {
+            _ if is_self => Some(self.raft.applied.map_or(0, |applied| applied.index)),
+            answer => answer.map(|answer| answer.applied_index),
         };
-        let lag_entries = if leads { self.raft.lag(id) } else { None };
-        let (health, detail) = self.health(is_self, silent, lag_entries);
-        let applied = is_self.then(|| self.raft.applied.map_or(0, |applied| applied.index));
-        let kind = if votes { v1::MemberKind::Voter } else { v1::MemberKind::Learner };
+        let version =
+            if is_self { Some(env!("CARGO_PKG_VERSION")) } else { answer.map(|answer| &*answer.version) };
+        let probed = report.and_then(|report| report.last_answer);
+        let probed = probed.map(|at| self.now.saturating_duration_since(at));
         v1::Member {
             raft_id: id,
             node_id: listed.node_id,
             client_endpoint: listed.client_endpoint,
             peer_endpoint: listed.peer_endpoint,
-            role: self.role(id, is_self, votes) as i32,
+            role: self.role(id, is_self, kind) as i32,
             kind: kind as i32,
             health: health as i32,
-            lag_entries,
-            last_contact: silent.map(convert::duration),
+            lag_entries: evidence.lag,
+            last_contact: silent.into_iter().chain(probed).min().map(convert::duration),
             applied_index: applied,
-            version: if is_self { env!("CARGO_PKG_VERSION").to_owned() } else { String::new() },
-            detail,
+            version: version.unwrap_or_default().to_owned(),
+            detail: shortened(&detail),
+            stopping: answer.is_some_and(|answer| answer.stopping),
+            state_differs: evidence.differs,
+            snapshot_percent: evidence.snapshot_percent.map(u32::from),
         }
     }
 
-    fn role(&self, id: u64, is_self: bool, votes: bool) -> v1::NodeRole {
+    fn leads(&self) -> bool {
+        self.raft.leadership().is_some()
+    }
+
+    /// Time since Raft last heard of another member.
+    fn heard(&self, id: u64) -> Option<Duration> {
+        let follower = self.raft.followers.get(&id).filter(|_| self.leads());
+        let contact = match follower {
+            Some(follower) => follower.last_contact,
+            None if self.raft.leader == Some(id) => self.raft.leader_contact,
+            None => None,
+        };
+        contact.map(|at| self.now.saturating_duration_since(at))
+    }
+
+    fn kind(&self, id: u64) -> v1::MemberKind {
+        if self.raft.membership.voters().contains(&id) {
+            v1::MemberKind::Voter
+        } else if self.raft.membership.members.contains_key(&id) {
+            v1::MemberKind::Learner
+        } else {
+            v1::MemberKind::Joining
+        }
+    }
+
+    fn role(&self, id: u64, is_self: bool, kind: v1::MemberKind) -> v1::NodeRole {
         if is_self {
             header::role(self.raft.role)
         } else if self.raft.leader == Some(id) {
             v1::NodeRole::Leader
-        } else if votes {
+        } else if kind == v1::MemberKind::Voter {
             v1::NodeRole::Follower
         } else {
             v1::NodeRole::Learner
         }
     }
 
-    fn health(
-        &self,
-        is_self: bool,
-        silent: Option<Duration>,
-        lag: Option<u64>,
-    ) -> (v1::MemberHealth, String) {
-        if is_self {
-            return match self.quarantine {
-                Some(reason) => (v1::MemberHealth::Quarantined, shortened(reason)),
-                None => (v1::MemberHealth::Healthy, String::new()),
-            };
-        }
-        if self.raft.leadership().is_none() {
-            return (v1::MemberHealth::Unknown, String::new());
-        }
-        let dead_after = Duration::from_millis(self.state.settings().dead_member_after_ms);
-        match (silent, lag) {
-            (None, _) => (
-                v1::MemberHealth::Unreachable,
-                "not heard since this node leads: see whether it runs and can be reached".to_owned(),
-            ),
-            (Some(silent), _) if silent > self.lease => {
-                let dead = silent > dead_after;
-                let health = if dead { v1::MemberHealth::Dead } else { v1::MemberHealth::Unreachable };
-                let seconds = silent.as_secs_f64();
-                (health, format!("not heard for {seconds:.1} s: see whether it runs and can be reached"))
-            }
-            (Some(_), Some(lag)) if lag > LAGGING_ENTRIES => {
-                (v1::MemberHealth::Lagging, format!("{lag} log entries behind: it is catching up"))
-            }
-            (Some(_), _) => (v1::MemberHealth::Healthy, String::new()),
+    fn health(&self, is_self: bool, evidence: Evidence<'_>) -> (v1::MemberHealth, String) {
+        match self.quarantine {
+            Some(reason) if is_self => (v1::MemberHealth::Quarantined, reason.to_owned()),
+            _ if is_self => (v1::MemberHealth::Healthy, String::new()),
+            _ if !self.leads() => (v1::MemberHealth::Unknown, String::new()),
+            _ => evidence.judge(self.lease, self.now),
         }
     }
 
     fn quorum(&self, members: &[v1::Member]) -> v1::QuorumStatus {
         let voters = self.raft.membership.voters();
         let needed = self.raft.membership.configs.iter().map(|set| set.len() / 2 + 1).max().unwrap_or(0);
-        let leads = self.raft.leadership().is_some();
+        let leads = self.leads();
         let heard = |member: &&v1::Member| {
             let health = v1::MemberHealth::try_from(member.health);
             let is_leader = self.raft.leader == Some(member.raft_id);
@@ -235,6 +243,10 @@ pub(super) fn before_raft(
         instances: Some(v1::InstanceCounts::default()),
         ..Default::default()
     }
+}
+
+fn voter_set(set: &BTreeSet<u64>) -> v1::VoterSet {
+    v1::VoterSet { raft_ids: set.iter().copied().collect() }
 }
 
 /// At most 256 bytes of a text.

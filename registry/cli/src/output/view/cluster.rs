@@ -22,6 +22,7 @@ impl View for v1::ClusterStatusResponse {
             format!("Cluster   {}", self.cluster_words(wide)),
             format!("Leader    {}", self.leader_words(rendering)),
             format!("Quorum    {}", self.quorum_words(rendering)),
+            format!("Members   {}", self.member_words(rendering)),
             format!("Contents  {}", self.contents_words()),
             format!("Asked     {}", self.source_words()),
         ]);
@@ -41,6 +42,7 @@ trait Words {
     fn cluster_words(&self, wide: bool) -> String;
     fn leader_words(&self, rendering: Rendering) -> String;
     fn quorum_words(&self, rendering: Rendering) -> String;
+    fn member_words(&self, rendering: Rendering) -> String;
     fn contents_words(&self) -> String;
     fn source_words(&self) -> String;
 }
@@ -77,6 +79,33 @@ impl Words for v1::ClusterStatusResponse {
             count(quorum.voters, "voter", "voters"),
             quorum.needed
         )
+    }
+
+    fn member_words(&self, rendering: Rendering) -> String {
+        let of_kind = |kind| self.members.iter().filter(|member| member.kind() == kind).count();
+        let of_health = |health| self.members.iter().filter(|member| member.health() == health).count();
+        let some = |count: usize, word: &str| (count > 0).then(|| format!("{count} {word}"));
+        let mut parts: Vec<String> = [
+            some(of_kind(v1::MemberKind::Voter), "voting"),
+            some(of_kind(v1::MemberKind::Learner), "learning"),
+            some(of_kind(v1::MemberKind::Joining), "joining"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let differing = self.members.iter().filter(|member| member.state_differs).count();
+        let bad = [
+            some(of_health(v1::MemberHealth::Dead), "dead"),
+            some(of_health(v1::MemberHealth::Quarantined), "quarantined"),
+            some(differing, "with another state than the leader"),
+        ];
+        parts.extend(bad.into_iter().flatten().map(|part| rendering.style.tone(Tone::Bad, &part)));
+        if self.voter_sets.len() > 1 {
+            let sets: Vec<String> = self.voter_sets.iter().map(|set| format!("{:?}", set.raft_ids)).collect();
+            let change = format!("changing: majorities of {}", sets.join(" and "));
+            parts.push(rendering.style.tone(Tone::Attention, &change));
+        }
+        if parts.is_empty() { "none yet".to_owned() } else { parts.join(", ") }
     }
 
     fn contents_words(&self) -> String {
