@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use registry_state::{ClusterSettings, Command, InitCluster, MemberSpec, Operation};
+use registry_state::{ClusterSettings, Command, InitCluster, MemberSpec, Operation, State};
 use tokio::time::{Instant, sleep};
 
 use crate::environment::Environment;
@@ -24,7 +24,6 @@ pub(super) async fn initialize(
     let mut status = consensus.watch_status();
     loop {
         if consensus.published().state.cluster_id().is_some() {
-            warn_of_other_settings(&consensus, &settings);
             return;
         }
         let leadership = consensus.leadership();
@@ -78,12 +77,14 @@ fn command(
 }
 
 /// `cluster_settings` of the file are read at founding only (P/S1): whoever edits them later should know.
-fn warn_of_other_settings(consensus: &Consensus, own: &ClusterSettings) {
-    let published = consensus.published();
-    let replicated = published.state.settings();
-    let same = ClusterSettings { version: replicated.version, ..own.clone() } == **replicated;
-    if !same {
+/// To be called with a state that is up to date.
+pub(super) fn warn_of_other_settings(state: &State, own: &ClusterSettings) {
+    let mut names = own.differences(state.settings());
+    // It moves with the members, and the file seldom gives it.
+    names.retain(|name| *name != "voters_target");
+    if !names.is_empty() {
         tracing::warn!(
+            settings = names.join(", "),
             "cluster_settings of the configuration differ from those of the cluster, which count; \
              the file is read when a cluster is founded only"
         );

@@ -48,7 +48,10 @@ impl Node {
     async fn catch_up(&self, core: &Core) {
         loop {
             let read = core.rounds.linearize(Instant::now() + CATCH_UP_WAIT).await;
-            if read.is_ok_and(|(_, published)| published.state.cluster_id().is_some()) {
+            if let Ok((_, published)) = read
+                && published.state.cluster_id().is_some()
+            {
+                initialize::warn_of_other_settings(&published.state, &self.config.cluster_settings);
                 break;
             }
             sleep(CATCH_UP_PAUSE).await;

@@ -157,8 +157,123 @@ impl ClusterSettings {
         });
     }
 
+    /// The settings that are not the same in `other`, by name; the version is none.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (guard, history, quotas) = (&self.guard, &self.history, &self.quotas);
+        let same = [
+            ("default_ttl", self.default_ttl_ms == other.default_ttl_ms),
+            ("guard.enabled", guard.enabled == other.guard.enabled),
+            ("guard.min_leases", guard.min_leases == other.guard.min_leases),
+            ("guard.percent", guard.percent == other.guard.percent),
+            ("guard.hold", guard.hold_ms == other.guard.hold_ms),
+            ("dead_member_after", self.dead_member_after_ms == other.dead_member_after_ms),
+            ("promote_after", self.promote_after_ms == other.promote_after_ms),
+            ("admission_timeout", self.admission_timeout_ms == other.admission_timeout_ms),
+            ("history.events", history.max_events == other.history.max_events),
+            ("history.bytes", history.max_bytes == other.history.max_bytes),
+            ("quotas.instances", quotas.instances == other.quotas.instances),
+            ("quotas.services", quotas.services == other.quotas.services),
+            (
+                "quotas.instances_per_service",
+                quotas.instances_per_service == other.quotas.instances_per_service,
+            ),
+            ("quotas.overrides", quotas.overrides == other.quotas.overrides),
+            ("quotas.user_data_bytes", quotas.user_data_bytes == other.quotas.user_data_bytes),
+            ("membership_owner", self.membership_owner == other.membership_owner),
+            ("voters_target", self.voters_target == other.voters_target),
+        ];
+        same.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect()
+    }
+
     /// Who decides about members; a number that is not known is `Unspecified`.
     pub fn owner(&self) -> MembershipOwner {
         MembershipOwner::try_from(self.membership_owner).unwrap_or(MembershipOwner::Unspecified)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number with its bounds, its place and its name.
+    type Bound = (&'static str, u64, u64, fn(&mut ClusterSettings, u64));
+
+    const BOUNDS: [Bound; 14] = [
+        ("default_ttl_ms", 1_000, 3_600_000, |settings, value| settings.default_ttl_ms = value),
+        ("guard.min_leases", 1, 100_000, |settings, value| settings.guard.min_leases = value as u32),
+        ("guard.percent", 1, 100, |settings, value| settings.guard.percent = value as u32),
+        ("guard.hold_ms", 1_000, 86_400_000, |settings, value| settings.guard.hold_ms = value),
+        ("dead_member_after_ms", 1_000, 86_400_000, |settings, value| settings.dead_member_after_ms = value),
+        ("promote_after_ms", 0, 3_600_000, |settings, value| settings.promote_after_ms = value),
+        ("admission_timeout_ms", 1_000, 86_400_000, |settings, value| settings.admission_timeout_ms = value),
+        ("history.max_events", 1, 1_000_000, |settings, value| settings.history.max_events = value),
+        ("history.max_bytes", 1, 1 << 30, |settings, value| settings.history.max_bytes = value),
+        ("quotas.instances", 1, 10_000_000, |settings, value| settings.quotas.instances = value),
+        ("quotas.services", 1, 1_000_000, |settings, value| settings.quotas.services = value),
+        ("quotas.instances_per_service", 1, 1_000_000, |settings, value| {
+            settings.quotas.instances_per_service = value;
+        }),
+        ("quotas.overrides", 0, 1_000_000, |settings, value| settings.quotas.overrides = value),
+        ("quotas.user_data_bytes", 1, 64 << 30, |settings, value| settings.quotas.user_data_bytes = value),
+    ];
+
+    fn bad(settings: &ClusterSettings) -> Vec<String> {
+        let mut violations = Violations::new();
+        settings.check(&mut violations);
+        let list = violations.into_result().err().unwrap_or_default();
+        list.into_iter().map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn the_defaults_keep_all_bounds() {
+        assert_eq!(bad(&ClusterSettings::DEFAULT), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_number_is_taken_up_to_its_bounds_and_refused_by_its_name_beyond() {
+        for (name, min, max, set) in BOUNDS {
+            for (value, is_good) in
+                [(min, true), (max, true), (max + 1, false), (min.wrapping_sub(1), min == 0)]
+            {
+                // Below 0 there is nothing to refuse.
+                if min == 0 && value == u64::MAX {
+                    continue;
+                }
+                let mut settings = ClusterSettings::DEFAULT;
+                set(&mut settings, value);
+                let expected = if is_good { vec![] } else { vec![format!("settings.{name}")] };
+                assert_eq!(bad(&settings), expected, "{name} = {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_named_at_once() {
+        let mut settings =
+            ClusterSettings { membership_owner: 0, voters_target: 2, ..ClusterSettings::DEFAULT };
+        for (_, _, max, set) in BOUNDS {
+            set(&mut settings, max + 1);
+        }
+        assert_eq!(bad(&settings).len(), BOUNDS.len() + 2);
+        for target in 0..10 {
+            let settings = ClusterSettings { voters_target: target, ..ClusterSettings::DEFAULT };
+            assert_eq!(bad(&settings).is_empty(), [1, 3, 5, 7].contains(&target), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_difference_is_told_for_each_setting_and_not_for_the_version() {
+        let own = ClusterSettings { version: 9, ..ClusterSettings::DEFAULT };
+        assert_eq!(own.differences(&ClusterSettings::DEFAULT), Vec::<&str>::new());
+        let mut other = ClusterSettings {
+            guard: GuardSettings { enabled: false, ..own.guard },
+            membership_owner: MembershipOwner::Manual.into(),
+            voters_target: 7,
+            ..own
+        };
+        for (_, min, max, set) in BOUNDS {
+            set(&mut other, if min == 0 { max } else { min });
+        }
+        assert_eq!(own.differences(&other).len(), BOUNDS.len() + 3);
     }
 }
