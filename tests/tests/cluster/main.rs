@@ -3,9 +3,11 @@
 mod bad_input;
 mod deduplication;
 mod dev;
+mod drain;
 mod failover;
 mod frozen;
 mod partitions;
+mod polite_end;
 mod reads_and_writes;
 mod restarts;
 mod tutorial;
