@@ -11,6 +11,7 @@ use crate::output::Format;
 
 pub(crate) mod admin;
 pub(crate) mod instance;
+pub(crate) mod operate;
 pub(crate) mod read;
 pub(crate) mod value;
 
@@ -109,6 +110,16 @@ pub(crate) enum Command {
     Member(admin::Member),
     /// Show or change the settings of the cluster (administration)
     Settings(admin::Settings),
+    /// Take an instance out of traffic: DRAINING, and wait until every watcher has been told
+    Drain(operate::Drain),
+    /// Report a state in place of the owner
+    State(operate::State),
+    /// Show another state or weight than the owner's, until it is cleared or its time is over
+    #[command(subcommand)]
+    Override(operate::Override),
+    /// End the mass-expiry guard
+    #[command(subcommand)]
+    Protection(operate::Protection),
     /// Run a program and keep it registered while it lives
     #[command(after_help = exit::RUN_HELP)]
     Run(Box<Run>),

@@ -10,6 +10,7 @@ mod completion;
 mod discover;
 mod keep;
 mod member;
+mod operate;
 mod register;
 mod run;
 mod settings;
@@ -30,6 +31,10 @@ pub(crate) async fn execute(cli: Cli, program_name: &'static str, screen: &Scree
         Command::Members(args) => cluster::members(&args, global, screen).await,
         Command::Member(args) => member::member(&args, global, screen).await,
         Command::Settings(args) => settings::settings(&args, global, screen).await,
+        Command::Drain(args) => operate::drain(&args, global, screen).await,
+        Command::State(args) => operate::state(&args, global, screen).await,
+        Command::Override(args) => operate::overrides(&args, global, screen).await,
+        Command::Protection(args) => operate::protection(&args, global, screen).await,
         Command::Run(args) => run::run(&args, global, screen).await,
         Command::Completion { shell } => completion::completion(shell, program_name, screen),
     }

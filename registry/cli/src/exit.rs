@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Refused,
     /// A write may or may not have taken effect.
     Unknown,
+    /// Done, but not everybody is known to have heard of it.
+    Incomplete,
     /// No answer within `--timeout`.
     Timeout,
     /// What the program that `run` started returned.
@@ -38,6 +40,7 @@ Exit codes:
   4    unavailable: no connection, no quorum, overloaded; try again
   5    refused: another owner, a quota, a token, a revision or version that does not fit
   6    outcome unknown: the write may have taken effect; look before repeating
+  7    incomplete: the drain is set, but not every watcher is known to have been told
   124  no answer within --timeout
 `run` returns the code of the program it ran; see `run --help`.";
 
@@ -63,6 +66,7 @@ impl Exit {
             Self::Unavailable => 4,
             Self::Refused => 5,
             Self::Unknown => 6,
+            Self::Incomplete => 7,
             Self::Timeout => 124,
             Self::Child(code) => code,
         }

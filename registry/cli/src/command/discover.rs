@@ -13,7 +13,7 @@ const SERVICES_PER_PAGE: u32 = 1_000;
 
 /// Pages to ask for at most: above what the default quotas (100,000 services or instances) can fill, so
 /// that a server which never ends its pages cannot hold the command for ever.
-const MAX_PAGES: usize = 1_000;
+pub(super) const MAX_PAGES: usize = 1_000;
 
 /// Shows the instances of a service. Exits with "not found" if nobody has registered it.
 pub(super) async fn discover(args: &Discover, global: &Global, screen: &Screen) -> Result<Exit, Error> {

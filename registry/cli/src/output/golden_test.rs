@@ -174,6 +174,56 @@ fn an_answer_to_deregister_looks_as_agreed() {
 }
 
 #[test]
+fn an_answer_to_drain_looks_as_agreed() {
+    let complete = v1::DrainResponse {
+        header: Some(header()),
+        complete: true,
+        revision: 40,
+        watches: 9,
+        ..Default::default()
+    };
+    check_all("drain", &complete);
+    check_all("drain-unwatched", &v1::DrainResponse { watches: 0, ..complete.clone() });
+    let incomplete = v1::DrainResponse {
+        complete: false,
+        pending_watches: 2,
+        silent_nodes: vec!["registry-node-2".into(), "registry-node-3".into()],
+        ..complete
+    };
+    check_all("drain-incomplete", &incomplete);
+}
+
+#[test]
+fn answers_to_operators_look_as_agreed() {
+    let header = || Some(header());
+    check_all("state", &v1::SetInstanceStateResponse { header: header(), changed: 1, overridden: 0 });
+    check_all("state-hidden", &v1::SetInstanceStateResponse { header: header(), changed: 0, overridden: 1 });
+    let operator_override = rich().operator_override;
+    let set = v1::SetInstanceOverrideResponse { header: header(), operator_override, registered: true };
+    check_all("override-set", &set);
+    let weight = v1::InstanceOverride { weight: Some(7), ..Default::default() };
+    let waits =
+        v1::SetInstanceOverrideResponse { operator_override: Some(weight.clone()), registered: false, ..set };
+    check_all("override-set-waits", &waits);
+    check_all("override-clear", &v1::ClearInstanceOverrideResponse { header: header(), cleared: true });
+    check_all("override-clear-none", &v1::ClearInstanceOverrideResponse { header: header(), cleared: false });
+    let entry = |id: &str, operator_override, registered| v1::OverrideEntry {
+        namespace: "default".into(),
+        service_name: "orders".into(),
+        instance_id: id.into(),
+        operator_override,
+        registered,
+    };
+    let overrides =
+        vec![entry("pod-7f", rich().operator_override, true), entry("pod-80", Some(weight), false)];
+    let list = v1::ListInstanceOverridesResponse { header: header(), overrides, ..Default::default() };
+    check_all("override-list", &list);
+    check_all("override-list-none", &v1::ListInstanceOverridesResponse { overrides: Vec::new(), ..list });
+    check_all("protection-end", &v1::EndProtectionResponse { header: header(), ended: 200 });
+    check_all("protection-end-nothing", &v1::EndProtectionResponse { header: header(), ended: 0 });
+}
+
+#[test]
 fn instances_look_as_agreed() {
     check_all("discover", &discovery());
 }
@@ -460,6 +510,12 @@ fn the_help_is_as_documented() {
         "watch",
         "status",
         "members",
+        "drain",
+        "state",
+        "override set",
+        "override clear",
+        "override list",
+        "protection end",
         "run",
         "member",
         "member list",

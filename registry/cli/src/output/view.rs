@@ -9,6 +9,7 @@ use super::human::{self, Round};
 mod admin;
 mod cluster;
 mod discovery;
+mod operate;
 mod registration;
 
 pub(crate) use admin::{Joined, Leads, SettingsChange, SettingsView};

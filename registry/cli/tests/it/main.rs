@@ -7,6 +7,7 @@ mod commands;
 mod keep;
 mod mock;
 mod mock_admin;
+mod operate;
 mod program;
 mod run;
 mod watch;

@@ -28,6 +28,8 @@ use crate::program::PATIENCE;
 pub(crate) struct Manners {
     /// Drain answers UNIMPLEMENTED.
     pub(crate) no_drain: bool,
+    /// A node that Drain cannot ask.
+    pub(crate) silent_node: Option<String>,
     /// Every call is refused so.
     pub(crate) refuse: Option<ErrorReason>,
     /// Reads are never answered.
@@ -298,6 +300,7 @@ impl RegistryService for Mock {
         let request = request.into_inner();
         let marked = self.shared.manners.lock().unwrap().marker.as_ref().is_some_and(|path| path.exists());
         self.note(format!("drain, signalled {marked}"));
+        self.refusal()?;
         if self.shared.manners.lock().unwrap().no_drain {
             return Err(Status::unimplemented("not offered yet"));
         }
@@ -305,40 +308,74 @@ impl RegistryService for Mock {
             &id(&request.host, request.port, &request.instance_id),
             InstanceState::Draining.into(),
         );
+        let silent = self.shared.manners.lock().unwrap().silent_node.clone();
         Ok(Response::new(v1::DrainResponse {
             header: self.header(),
-            complete: true,
+            complete: silent.is_none(),
             revision: 6,
+            silent_nodes: silent.into_iter().collect(),
             ..Default::default()
         }))
     }
 
     async fn set_instance_override(
         &self,
-        _: Request<v1::SetInstanceOverrideRequest>,
+        request: Request<v1::SetInstanceOverrideRequest>,
     ) -> Result<Response<v1::SetInstanceOverrideResponse>, Status> {
-        Err(Status::unimplemented("set_instance_override"))
+        let request = request.into_inner();
+        let set = request.operator_override.unwrap_or_default();
+        let ttl = request.ttl.map_or(0, |ttl| ttl.seconds);
+        let state = state_name(set.state);
+        self.note(format!("override {} {state} {:?} for {ttl} s", request.instance_id, set.weight));
+        self.refusal()?;
+        let registered = self.shared.instances.lock().unwrap().contains_key(&request.instance_id);
+        Ok(Response::new(v1::SetInstanceOverrideResponse {
+            header: self.header(),
+            operator_override: Some(set),
+            registered,
+        }))
     }
 
     async fn clear_instance_override(
         &self,
-        _: Request<v1::ClearInstanceOverrideRequest>,
+        request: Request<v1::ClearInstanceOverrideRequest>,
     ) -> Result<Response<v1::ClearInstanceOverrideResponse>, Status> {
-        Err(Status::unimplemented("clear_instance_override"))
+        self.note(format!("clear the override of {}", request.into_inner().instance_id));
+        self.refusal()?;
+        Ok(Response::new(v1::ClearInstanceOverrideResponse { header: self.header(), cleared: true }))
     }
 
     async fn list_instance_overrides(
         &self,
-        _: Request<v1::ListInstanceOverridesRequest>,
+        request: Request<v1::ListInstanceOverridesRequest>,
     ) -> Result<Response<v1::ListInstanceOverridesResponse>, Status> {
-        Err(Status::unimplemented("list_instance_overrides"))
+        self.refusal()?;
+        // Two pages of one override each.
+        let first = request.into_inner().page_token.is_empty();
+        let entry = v1::OverrideEntry {
+            namespace: "default".into(),
+            service_name: "orders".into(),
+            instance_id: if first { "a" } else { "b" }.into(),
+            ..Default::default()
+        };
+        Ok(Response::new(v1::ListInstanceOverridesResponse {
+            header: self.header(),
+            overrides: vec![entry],
+            next_page_token: if first { "more".into() } else { String::new() },
+        }))
     }
 
     async fn end_protection(
         &self,
-        _: Request<v1::EndProtectionRequest>,
+        request: Request<v1::EndProtectionRequest>,
     ) -> Result<Response<v1::EndProtectionResponse>, Status> {
-        Err(Status::unimplemented("end_protection"))
+        let request = request.into_inner();
+        self.note(format!(
+            "end protection of {:?} everywhere {}",
+            request.service_name, request.all_namespaces
+        ));
+        self.refusal()?;
+        Ok(Response::new(v1::EndProtectionResponse { header: self.header(), ended: 2 }))
     }
 }
 
