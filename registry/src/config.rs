@@ -43,6 +43,8 @@ pub struct ValidConfig {
     pub data_dir: PathBuf,
     /// File with the token that AdminService asks for; without it only loopback is answered (P/S3).
     pub admin_token_file: Option<PathBuf>,
+    /// Peer endpoints of a running cluster. A node that has some never founds a cluster: it asks for a place.
+    pub join: Vec<String>,
     /// Timings of Raft and how much log is kept.
     pub raft: RaftConfig,
     /// The write-ahead log.

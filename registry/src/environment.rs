@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 use futures::future::BoxFuture;
 use registry_client::transport::{ByteStream, Dial, TcpDial};
 
+use crate::crash_point::CrashPoint;
+
 /// Time, network and chance as a node sees them. A clone shares them.
 #[derive(Debug, Clone)]
 pub struct Environment {
@@ -24,6 +26,8 @@ pub struct Environment {
     pub bind: Arc<dyn Bind>,
     /// Random numbers that others must not guess.
     pub random: Arc<dyn Random>,
+    /// Where a test lets the process die.
+    pub crash: CrashPoint,
 }
 
 impl Environment {
@@ -34,6 +38,7 @@ impl Environment {
             dial: Arc::new(TcpDial),
             bind: Arc::new(TcpBind),
             random: Arc::new(SystemRandom),
+            crash: CrashPoint::default(),
         }
     }
 }

@@ -81,7 +81,7 @@ pub struct Own {
 pub enum Step {
     /// Ask again later; what is missing, for people.
     Wait(String),
-    /// There is a cluster already, and this node is not in it: it needs to be admitted.
+    /// There is a cluster already, and this node is not in it: it founds none, and asks for a place.
     StandAside {
         /// The node that knows it.
         node_id: String,
@@ -170,17 +170,18 @@ pub enum Offer {
     OtherList,
     /// Refuse: meant for another disk.
     OtherDisk,
-    /// Refuse: there is a log, a vote, or a place that was joined.
+    /// Refuse: there is a log, a vote, or a place that was joined or given by a leader.
     NotEmpty,
 }
 
-/// Decides about an offer. `is_empty` = neither log nor vote; `same_place` = exactly this place is stored.
+/// Decides about an offer. `is_empty` = neither log nor vote; `same_place` = exactly this place is stored;
+/// `is_bound` = the place stored was joined, or given by a leader.
 pub fn judge_offer(
     same_list: bool,
     same_disk: bool,
     is_empty: bool,
     same_place: bool,
-    joined: bool,
+    is_bound: bool,
 ) -> Offer {
     if !same_list {
         Offer::OtherList
@@ -190,7 +191,7 @@ pub fn judge_offer(
         Offer::NotEmpty
     } else if same_place {
         Offer::Known
-    } else if joined {
+    } else if is_bound {
         Offer::NotEmpty
     } else {
         Offer::Take

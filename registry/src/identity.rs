@@ -1,19 +1,20 @@
 //! Who this node is: its data folder, the lock on it, and the identity kept there.
 //!
-//! A folder has a disk id from its first use. Founding (or, later, admission) adds the cluster and the Raft
-//! id; `joined` says that the node may have voted or acknowledged entries, so that a folder whose log is
+//! A folder has a disk id from its first use. Founding or admission adds the cluster and the Raft id; `joined` says that the node may have voted or acknowledged entries, so that a folder whose log is
 //! gone can never pass for a fresh one (P/N1). The file is replaced as a whole: written beside, synced,
 //! renamed, and the folder synced, so that a crash leaves the old one or the new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::environment::Random;
 
+mod aside;
 #[cfg(test)]
 mod identity_test;
 
@@ -38,6 +39,28 @@ pub struct Identity {
     pub member: Option<MemberId>,
     /// True before the first vote or entry is answered: from then on the log must not be empty.
     pub joined: bool,
+    /// True if the place was given by a leader that admitted the node, not at the founding: such a node
+    /// never founds a cluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub admitted: bool,
+    /// Index of the entry that removed the member, once the node has heard of it: final (P/N5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed_at: Option<u64>,
+}
+
+impl Identity {
+    /// That of a folder used for the first time.
+    fn fresh(node_id: &str, random: &dyn Random) -> Self {
+        Self {
+            format: FORMAT,
+            node_id: node_id.to_owned(),
+            disk_id: random.uuid(),
+            member: None,
+            joined: false,
+            admitted: false,
+            removed_at: None,
+        }
+    }
 }
 
 /// A place in a cluster. Raft ids are never used again, so it names one disk for ever (P/N2).
@@ -94,6 +117,9 @@ pub enum IdentityError {
         /// Its Raft id there.
         raft_id: u64,
     },
+    /// The folder has been handed on: this node starts anew.
+    #[error("this node is starting anew; try again")]
+    HandedOn,
     /// Reading or writing failed.
     #[error(
         "the data folder cannot be used: {action} {path}: {source}. Check owner, permissions and free space"
@@ -108,34 +134,45 @@ pub enum IdentityError {
     },
 }
 
+/// The lock on a data folder: one process uses it. A clone is the same lock; the system releases it when
+/// the last one is gone.
+#[derive(Debug, Clone)]
+pub struct FolderLock {
+    _file: Arc<File>,
+}
+
+impl FolderLock {
+    /// Creates the folder if it is not there, and locks it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Locked`] if another process has it; [`IdentityError::Io`].
+    pub fn take(path: &Path) -> Result<Self, IdentityError> {
+        fs::create_dir_all(path).map_err(|source| io_error("creating", path, source))?;
+        Ok(Self { _file: Arc::new(lock(path)?) })
+    }
+}
+
 /// The locked data folder of this process.
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
     identity: Identity,
-    /// Held for as long as the folder is in use; the system releases it when the process ends.
-    _lock: File,
+    /// Held for as long as the folder is in use.
+    _lock: FolderLock,
 }
 
 impl DataFolder {
-    /// Creates or opens the folder of the node `node_id`, and locks it. A new one gets a disk id.
+    /// Opens the folder of the node `node_id`, locked before. A new one gets a disk id.
     ///
     /// # Errors
     /// See [`IdentityError`].
-    pub fn open(path: &Path, node_id: &str, random: &dyn Random) -> Result<Self, IdentityError> {
-        let io = |action, path: &Path| {
-            let path = path.display().to_string();
-            move |source| IdentityError::Io { action, path, source }
-        };
-        fs::create_dir_all(path).map_err(io("creating", path))?;
-        let lock = lock(path)?;
-        let fresh = || Identity {
-            format: FORMAT,
-            node_id: node_id.to_owned(),
-            disk_id: random.uuid(),
-            member: None,
-            joined: false,
-        };
+    pub fn open(
+        path: &Path,
+        lock: FolderLock,
+        node_id: &str,
+        random: &dyn Random,
+    ) -> Result<Self, IdentityError> {
+        let fresh = || Identity::fresh(node_id, random);
         let found = read(&path.join(IDENTITY_FILE))?;
         let is_new = found.is_none();
         let folder = Self { path: path.to_owned(), identity: found.unwrap_or_else(fresh), _lock: lock };
@@ -166,24 +203,52 @@ impl DataFolder {
         &self.identity
     }
 
-    /// Stores an offered place; durable when it returns. Another place may be stored until
-    /// [`join`](Self::join): nothing has been voted or acknowledged under it (P/N3).
+    /// Stores a place offered by the founder of a cluster; durable when it returns. Another place may be
+    /// stored until [`join`](Self::join): nothing has been voted or acknowledged under it (P/N3).
     ///
     /// # Errors
-    /// [`IdentityError::Taken`] if the node has joined under another place.
+    /// [`IdentityError::Taken`] if the node has joined under another place, or was admitted to one.
     pub fn prepare(&mut self, member: MemberId) -> Result<(), IdentityError> {
-        match &self.identity.member {
-            Some(own) if *own == member => return Ok(()),
-            Some(own) if self.identity.joined => {
-                return Err(IdentityError::Taken {
-                    path: self.path.display().to_string(),
-                    cluster_id: own.cluster_id.clone(),
-                    raft_id: own.raft_id,
-                });
-            }
-            _ => {}
+        if self.identity.member.as_ref() == Some(&member) {
+            return Ok(());
         }
+        self.check_free(self.identity.joined || self.identity.admitted)?;
         self.replace(Identity { member: Some(member), ..self.identity.clone() })
+    }
+
+    /// Stores a place given by a leader; durable when it returns (P/N4 R2).
+    ///
+    /// # Errors
+    /// [`IdentityError::Taken`] if there is another one, unless that was only offered by a founder.
+    pub fn adopt(&mut self, member: MemberId) -> Result<(), IdentityError> {
+        if self.identity.member.as_ref() == Some(&member) {
+            return Ok(());
+        }
+        self.check_free(self.identity.joined || self.identity.admitted)?;
+        self.replace(Identity { member: Some(member), admitted: true, ..self.identity.clone() })
+    }
+
+    fn check_free(&self, is_bound: bool) -> Result<(), IdentityError> {
+        match &self.identity.member {
+            Some(own) if is_bound => Err(IdentityError::Taken {
+                path: self.path.display().to_string(),
+                cluster_id: own.cluster_id.clone(),
+                raft_id: own.raft_id,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores that the member was removed by the entry at `index`; durable when it returns. The first
+    /// index stands.
+    ///
+    /// # Errors
+    /// [`IdentityError::Io`].
+    pub fn remove(&mut self, index: u64) -> Result<(), IdentityError> {
+        if self.identity.removed_at.is_some() {
+            return Ok(());
+        }
+        self.replace(Identity { removed_at: Some(index), ..self.identity.clone() })
     }
 
     /// Stores that the node takes part from now on; durable when it returns.
@@ -213,11 +278,7 @@ impl DataFolder {
             file.sync_all()?;
             fs::rename(&temporary, self.path.join(IDENTITY_FILE))
         };
-        written().map_err(|source| IdentityError::Io {
-            action: "writing",
-            path: temporary.display().to_string(),
-            source,
-        })?;
+        written().map_err(|source| io_error("writing", &temporary, source))?;
         sync_folder(&self.path)
     }
 }
@@ -268,14 +329,20 @@ fn read(path: &Path) -> Result<Option<Identity>, IdentityError> {
     }
     let is_complete = !identity.disk_id.is_empty()
         && identity.member.as_ref().is_none_or(|own| own.raft_id != 0 && !own.cluster_id.is_empty())
-        && (identity.member.is_some() || !identity.joined);
+        && (identity.member.is_some()
+            || !(identity.joined || identity.admitted || identity.removed_at.is_some()));
     if is_complete { Ok(Some(identity)) } else { Err(unreadable("it contradicts itself".to_owned())) }
 }
 
 fn sync_folder(path: &Path) -> Result<(), IdentityError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| IdentityError::Io {
-        action: "syncing",
-        path: path.display().to_string(),
-        source,
-    })
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|source| io_error("syncing", path, source))
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> IdentityError {
+    IdentityError::Io { action, path: path.display().to_string(), source }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }

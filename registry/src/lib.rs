@@ -4,10 +4,12 @@
 //! `registry-state` decides, `watch` tells. `node` puts the parts together and is the only place that does.
 
 pub mod config;
+pub mod crash_point;
 pub mod environment;
 pub mod exit;
 pub mod founding;
 pub mod identity;
+pub mod joining;
 pub mod node;
 pub mod shutdown;
 pub mod standing;

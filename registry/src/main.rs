@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use registry::config::{self, ConfigErrors, Sources};
+use registry::crash_point::{self, CrashPoint};
 use registry::environment::Environment;
 use registry::exit::{Exit, Fatal, end_process_on_panic};
 use registry::node::{self, Spawners};
@@ -68,6 +69,9 @@ struct Serve {
     /// File with the token for administration [default: none, only loopback is answered]
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<String>,
+    /// Peer addresses of a running cluster to join, instead of founding one: HOST:PORT[,HOST:PORT...]
+    #[arg(long, value_name = "ADDRESSES")]
+    join: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or by module as in info,registry::raft=debug
     #[arg(long, env = "REGISTRY_LOG", default_value = telemetry::DEFAULT_FILTER, value_name = "FILTER")]
     log: String,
@@ -165,6 +169,7 @@ fn start(options: Serve) -> Result<(), Fatal> {
         ("listen", options.listen),
         ("http_port", options.http_port),
         ("admin_token_file", options.admin_token_file),
+        ("join", options.join),
     ];
     let sources = Sources {
         file: options.config,
@@ -185,7 +190,9 @@ fn start(options: Serve) -> Result<(), Fatal> {
     let spawners = Spawners { clients: clients.handle().clone(), raft: raft.handle().clone() };
     let outcome = clients.block_on(async {
         let signals = signals()?;
-        node::run(config, Environment::system(), spawners, signals).await
+        let crash = sources.environment.iter().find(|(name, _)| name == crash_point::VARIABLE);
+        let crash = crash.map(|(_, place)| CrashPoint::at(place)).unwrap_or_default();
+        node::run(config, Environment { crash, ..Environment::system() }, spawners, signals).await
     });
     // What still runs is of no use to anybody.
     clients.shutdown_background();

@@ -4,6 +4,7 @@
 //! nodes run in one process, and whole nodes in a simulation. Order of a start: lock the data folder, bind
 //! every port, answer on them, then recover, take a place in the cluster, and run.
 
+mod anew;
 mod found;
 mod fsync;
 mod greet;
@@ -11,10 +12,12 @@ mod health;
 mod hello;
 mod initialize;
 mod installs;
+mod join;
 mod late;
 mod member;
 mod parts;
 mod place;
+mod removed;
 
 #[cfg(test)]
 mod node_test;
@@ -24,16 +27,19 @@ use std::sync::{Arc, OnceLock};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Duration, Instant, sleep};
 use tonic::service::Routes;
 
 use self::health::NodeHealth;
 use self::hello::Introductions;
+use self::join::Joiner;
 use self::late::{LateMembership, LateRenewals};
 use self::parts::StopParts;
+use self::place::Part;
 use crate::config::ValidConfig;
 use crate::environment::{Environment, Listener};
 use crate::exit::Fatal;
-use crate::identity::DataFolder;
+use crate::identity::{DataFolder, FolderLock};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use crate::raft::LogDisk;
@@ -57,7 +63,13 @@ pub struct Spawners {
     pub raft: Handle,
 }
 
-/// Runs a node on files until it is told to stop or cannot go on. `signals` counts requests to stop: the
+/// How long a port that is in use is tried again.
+const BIND_WAIT: Duration = Duration::from_secs(1);
+/// Between two tries.
+const BIND_PAUSE: Duration = Duration::from_millis(20);
+
+/// Runs a node on files until it is told to stop or cannot go on. When the cluster gives it a new place
+/// instead of one that is gone, it begins anew, as if the process had been started again. `signals` counts requests to stop: the
 /// first begins an orderly stop, the second ends at once (P/N9).
 ///
 /// # Errors
@@ -82,11 +94,20 @@ pub async fn run_on(
     spawners: Spawners,
     mut signals: watch::Receiver<u32>,
 ) -> Result<(), Fatal> {
-    let node = Node::open(config, environment, spawners).await?;
-    tokio::select! {
-        fatal = node.live(disk) => return Err(fatal),
-        () = signalled(&mut signals, 1) => {}
-    }
+    // Held from the first life of the node to the last: no other process gets in between.
+    let lock = FolderLock::take(&config.data_dir)?;
+    let node = loop {
+        let open = Node::open(lock.clone(), config.clone(), environment.clone(), spawners.clone());
+        let node = open.await?;
+        tokio::select! {
+            ended = node.live(disk.clone()) => ended?,
+            () = signalled(&mut signals, 1) => break node,
+        }
+        tokio::select! {
+            ended = node.end_life() => ended?,
+            () = signalled(&mut signals, 2) => return Ok(()),
+        }
+    };
     let times = node.config.shutdown;
     let parts = StopParts::new(&node);
     tokio::select! {
@@ -131,9 +152,14 @@ impl Drop for Node {
 }
 
 impl Node {
-    async fn open(config: ValidConfig, environment: Environment, spawners: Spawners) -> Result<Self, Fatal> {
+    async fn open(
+        lock: FolderLock,
+        config: ValidConfig,
+        environment: Environment,
+        spawners: Spawners,
+    ) -> Result<Self, Fatal> {
         let node_id = &config.node.node_id;
-        let folder = DataFolder::open(&config.data_dir, node_id, environment.random.as_ref())?;
+        let folder = DataFolder::open(&config.data_dir, lock, node_id, environment.random.as_ref())?;
         let client_listener = bind(&environment, &config.client_bind(), "client_port").await?;
         let peer_listener = bind(&environment, &config.peer_bind(), "raft_port").await?;
         let http_listener = bind(&environment, &config.http_bind(), "http_port").await?;
@@ -165,7 +191,7 @@ impl Node {
         let health = Health::new().await;
         let renewals = Arc::new(LateRenewals::default());
         let membership = LateMembership::default();
-        let identity = IdentityService::new(&config, standing.clone());
+        let identity = IdentityService::new(&config, standing.clone(), environment.crash.clone());
         let introductions =
             Introductions::new(&config.nodes, config.raft, &environment, standing.clone(), identity.clone());
 
@@ -203,16 +229,25 @@ impl Node {
         })
     }
 
-    /// Takes part, and goes on until that is not possible any more. A node in quarantine stays alive.
-    async fn live(&self, disk: LogDisk) -> Fatal {
+    /// Takes part until the node is to start anew. A node in quarantine stays alive.
+    ///
+    /// # Errors
+    /// Why it cannot go on.
+    async fn live(&self, disk: LogDisk) -> Result<(), Fatal> {
         if matches!(disk, LogDisk::Files) {
             self.measure_disk().await;
         }
-        match self.take_part(disk).await {
-            Ok(Some(core)) => self.serve(core).await,
-            Ok(None) => std::future::pending().await,
-            Err(fatal) => fatal,
+        let joiner = || Joiner::new(&self.config, &self.environment, &self.introductions, &self.standing);
+        match self.take_part(&joiner(), disk).await? {
+            Part::Member(core) => self.serve(core).await?,
+            Part::Outside => {}
+            Part::Anew => return Ok(()),
         }
+        match self.standing.quarantined() {
+            Some(quarantine) if quarantine.cause.is_place_gone() => joiner().wait_to_start_anew().await,
+            _ => std::future::pending().await,
+        }
+        Ok(())
     }
 
     /// A disk that syncs slowly makes elections fail (P/O2): say so before it does.
@@ -241,7 +276,17 @@ async fn on<T: Send + 'static>(
 }
 
 async fn bind(environment: &Environment, address: &str, setting: &str) -> Result<Box<dyn Listener>, Fatal> {
-    environment.bind.bind(address).await.map_err(|error| {
+    let deadline = Instant::now() + BIND_WAIT;
+    let bound = loop {
+        match environment.bind.bind(address).await {
+            // The node's own listener of a life before ends a moment after it was told to.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(BIND_PAUSE).await;
+            }
+            bound => break bound,
+        }
+    };
+    bound.map_err(|error| {
         let advice = match error.kind() {
             std::io::ErrorKind::AddrInUse => "another program has this port: end it, or give another port",
             std::io::ErrorKind::AddrNotAvailable => {

@@ -11,6 +11,10 @@ use std::time::Duration;
 use registry_client::transport::{Channel, ConnectionOptions, Dial};
 use registry_proto::internal::PeerHeader;
 use registry_proto::internal::peer_service_client::PeerServiceClient;
+use tokio::sync::watch;
+use tonic::Status;
+
+use crate::error::peer::PeerError;
 
 /// A client of another node's peer port.
 pub type PeerClient = PeerServiceClient<Channel>;
@@ -50,6 +54,8 @@ struct Shared {
     raft_id: u64,
     process_nonce: u64,
     table: Mutex<Table>,
+    /// Index of the entry that removed this node, once another one has said so.
+    removed_at: watch::Sender<Option<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +70,32 @@ impl Peers {
     /// No peers yet; their endpoints come with the membership.
     pub fn new(dial: Arc<dyn Dial>, cluster_id: String, raft_id: u64, process_nonce: u64) -> Self {
         let table = Mutex::default();
-        Self { shared: Arc::new(Shared { dial, cluster_id, raft_id, process_nonce, table }) }
+        let removed_at = watch::Sender::new(None);
+        Self { shared: Arc::new(Shared { dial, cluster_id, raft_id, process_nonce, table, removed_at }) }
+    }
+
+    /// Passes a call's answer on, and takes note if it says that this node was removed (P/N5).
+    pub async fn heeding<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let answer = call.await;
+        if let Some(index) = answer.as_ref().err().and_then(PeerError::removal_in) {
+            self.heed_removal(index);
+        }
+        answer
+    }
+
+    /// Another member has applied the removal of this node, by the entry at `index`.
+    pub fn heed_removal(&self, index: u64) {
+        self.shared.removed_at.send_if_modified(|known| known.replace(index).is_none());
+    }
+
+    /// Returns when this node was told that it was removed.
+    pub async fn told_of_removal(&self) -> u64 {
+        let mut told = self.shared.removed_at.subscribe();
+        let index = told.wait_for(Option::is_some).await.ok().and_then(|index| *index);
+        match index {
+            Some(index) => index,
+            None => std::future::pending().await,
+        }
     }
 
     /// Own Raft id.

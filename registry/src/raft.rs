@@ -6,6 +6,7 @@
 mod codec;
 mod consensus;
 mod contact;
+mod ending;
 mod error;
 mod log_store;
 mod membership;
@@ -37,12 +38,15 @@ pub use runtime::seed_raft;
 pub use start::{Built, LogDisk, Surroundings, build};
 pub use status::{Failure, Follower, Leadership, LogPosition, Member, Membership, RaftStatus, Role, Vote};
 
+/// What Raft keeps in a data folder; the log first.
+pub const DATA_FOLDERS: [&str; 2] = ["log", "snapshots"];
+
 /// Whether a data folder holds a log or a snapshot: then its node was, or is about to be, a member (P/N3).
 ///
 /// # Errors
 /// When the folder cannot be read.
 pub fn has_data(directory: &std::path::Path) -> std::io::Result<bool> {
-    for name in ["log", "snapshots"] {
+    for name in DATA_FOLDERS {
         match std::fs::read_dir(directory.join(name)) {
             Ok(mut entries) => {
                 if entries.next().is_some() {

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::crash_point::CrashPoint;
+use crate::environment::Random;
 use crate::identity::{DataFolder, Identity, IdentityError, MemberId};
 use crate::raft::Consensus;
 
@@ -27,17 +29,35 @@ pub enum Stage {
     Called,
     /// Raft runs.
     Running,
-    /// Alive but out of Raft until someone acts (P/N10).
+    /// Alive but out of Raft: until someone acts (P/N10), or until the cluster gives it a new place.
     Quarantined(Quarantine),
 }
 
 /// Why a node is out of Raft.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quarantine {
-    /// True if the node was a member and its log is gone (DISK_LOST of P/N1).
-    pub disk_lost: bool,
+    /// What kind of reason it is.
+    pub cause: Cause,
     /// What happened and what to do.
     pub reason: String,
+}
+
+/// What put a node out of Raft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Damaged data, or data of a newer program: somebody must act.
+    Broken,
+    /// It was a member and its log is gone (DISK_LOST of P/N1): it asks for a new place.
+    DiskLost,
+    /// It was removed from the cluster (P/N5): it asks for a new place.
+    Removed,
+}
+
+impl Cause {
+    /// Whether the node's place is gone, and the cluster may give it another.
+    pub fn is_place_gone(self) -> bool {
+        matches!(self, Self::DiskLost | Self::Removed)
+    }
 }
 
 /// Shared view of one node. A clone shares it.
@@ -48,7 +68,8 @@ pub struct Standing {
 
 struct Shared {
     process_nonce: u64,
-    folder: Mutex<DataFolder>,
+    /// `None` once it has been handed on to the next life of the node.
+    folder: Mutex<Option<DataFolder>>,
     /// A copy of what is durable, so that readers do not wait for a write.
     identity: Mutex<Identity>,
     stage: watch::Sender<Stage>,
@@ -58,6 +79,10 @@ struct Shared {
     consensus: OnceLock<Consensus>,
     joined: AtomicBool,
     closing: AtomicBool,
+    /// The log has the id of the place.
+    bound: AtomicBool,
+    /// The leader told this node to start anew.
+    renewed: watch::Sender<bool>,
     /// Members that said that they stop, with the nonce of the process that said it.
     leaving: Mutex<BTreeMap<u64, u64>>,
 }
@@ -81,11 +106,13 @@ impl Standing {
             identity: Mutex::new(folder.identity().clone()),
             joined: AtomicBool::new(folder.identity().joined),
             closing: AtomicBool::new(false),
-            folder: Mutex::new(folder),
+            folder: Mutex::new(Some(folder)),
             stage: watch::Sender::new(Stage::Waiting { what: "starting".to_owned(), outside: false }),
             stopping: AtomicBool::new(false),
             caught_up: AtomicBool::new(false),
             consensus: OnceLock::new(),
+            bound: AtomicBool::new(false),
+            renewed: watch::Sender::new(false),
             leaving: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -139,15 +166,34 @@ impl Standing {
         });
     }
 
-    /// Takes the node out of Raft for good; the first reason stands.
-    pub fn quarantine(&self, disk_lost: bool, reason: String) {
+    /// Takes the node out of Raft for this life; the first reason stands.
+    pub fn quarantine(&self, cause: Cause, reason: String) {
         self.shared.stage.send_if_modified(|stage| {
             let is_first = !matches!(stage, Stage::Quarantined(_));
             if is_first {
-                tracing::error!(%reason, "this node is in quarantine: alive, but out of Raft");
-                *stage = Stage::Quarantined(Quarantine { disk_lost, reason });
+                match cause {
+                    Cause::Broken => {
+                        tracing::error!(%reason, "this node is in quarantine: alive, but out of Raft");
+                    }
+                    Cause::DiskLost | Cause::Removed => {
+                        tracing::warn!(%reason, "this node is alive, but out of Raft");
+                    }
+                }
+                *stage = Stage::Quarantined(Quarantine { cause, reason });
             }
             is_first
+        });
+    }
+
+    /// Says anew why it is out of Raft, and what it waits for; logged when it changes.
+    pub fn explain(&self, text: &str) {
+        self.shared.stage.send_if_modified(|stage| match stage {
+            Stage::Quarantined(quarantine) if quarantine.reason != text => {
+                tracing::info!("{text}");
+                text.clone_into(&mut quarantine.reason);
+                true
+            }
+            _ => false,
         });
     }
 
@@ -201,12 +247,65 @@ impl Standing {
         self.shared.joined.load(Ordering::Acquire)
     }
 
+    /// Stores a place given by a leader durably. Blocks for a few syncs of the disk, once per folder.
+    ///
+    /// # Errors
+    /// As [`DataFolder::adopt`].
+    pub fn adopt(&self, member: MemberId) -> Result<(), IdentityError> {
+        self.change(|folder| folder.adopt(member))
+    }
+
+    /// Stores durably that the member was removed by the entry at `index`.
+    ///
+    /// # Errors
+    /// As [`DataFolder::remove`].
+    pub fn remove(&self, index: u64) -> Result<(), IdentityError> {
+        self.change(|folder| folder.remove(index))
+    }
+
+    /// Moves the data aside and gives the folder a new disk id; from now on this value stores nothing more:
+    /// the folder belongs to the next life of the node. Nothing may use the data any more.
+    ///
+    /// # Errors
+    /// As [`DataFolder::start_anew`].
+    pub fn start_anew(&self, random: &dyn Random, crash: &CrashPoint) -> Result<(), IdentityError> {
+        let mut kept = locked(&self.shared.folder);
+        let folder = kept.as_mut().ok_or(IdentityError::HandedOn)?;
+        folder.start_anew(random, crash)?;
+        kept.take();
+        Ok(())
+    }
+
+    /// A log is opened under the id of the place: another place cannot be taken any more.
+    pub fn bind(&self) {
+        self.shared.bound.store(true, Ordering::Release);
+    }
+
+    /// Whether that has happened.
+    pub fn is_bound(&self) -> bool {
+        self.shared.bound.load(Ordering::Acquire)
+    }
+
+    /// The leader says that the place of this node is gone for good.
+    pub fn renew(&self) {
+        self.shared.renewed.send_replace(true);
+    }
+
+    /// Returns when [`renew`](Self::renew) has been called.
+    pub async fn renewed(&self) {
+        let mut renewed = self.shared.renewed.subscribe();
+        if renewed.wait_for(|renewed| *renewed).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     fn change(
         &self,
         change: impl FnOnce(&mut DataFolder) -> Result<(), IdentityError>,
     ) -> Result<(), IdentityError> {
-        let mut folder = locked(&self.shared.folder);
-        change(&mut folder)?;
+        let mut kept = locked(&self.shared.folder);
+        let folder = kept.as_mut().ok_or(IdentityError::HandedOn)?;
+        change(folder)?;
         *locked(&self.shared.identity) = folder.identity().clone();
         Ok(())
     }
@@ -244,7 +343,10 @@ impl Standing {
         match &*self.shared.stage.borrow() {
             Stage::Waiting { what, .. } => Err(what.clone()),
             Stage::Called => Err("starting".to_owned()),
-            Stage::Quarantined(quarantine) => Err(format!("quarantined: {}", quarantine.reason)),
+            Stage::Quarantined(Quarantine { cause: Cause::Broken, reason }) => {
+                Err(format!("quarantined: {reason}"))
+            }
+            Stage::Quarantined(quarantine) => Err(quarantine.reason.clone()),
             Stage::Running if self.shared.caught_up.load(Ordering::Acquire) => Ok(()),
             Stage::Running => Err("waiting for a leader and for what it has committed".to_owned()),
         }

@@ -230,3 +230,20 @@ fn an_http_port_of_the_list_is_that_of_its_node_unless_a_flag_or_the_environment
     let environment = vec![("REGISTRY_HTTP_PORT".into(), "4".into())];
     assert_eq!(load(&Sources { environment, ..sources }).unwrap().http_port, 4);
 }
+
+#[test]
+fn a_node_that_joins_needs_itself_in_the_list_and_addresses_to_ask() {
+    let two = "cluster: {nodes: [{node_id: a, host: 127.0.0.1, client_port: 1, raft_port: 2}, \
+               {node_id: b, host: 127.0.0.1, client_port: 3, raft_port: 4}]}\n";
+    let file = written(two);
+    let joining = |join: &str| {
+        let flags = vec![("join", join.to_owned())];
+        load(&Sources { file: file.path().into(), flags, node_id: Some("b".into()), ..Sources::default() })
+    };
+    let config = joining("10.0.0.1:9080, [::1]:9081,registry-0.registry:9082").unwrap();
+    assert_eq!(config.join, ["10.0.0.1:9080", "[::1]:9081", "registry-0.registry:9082"]);
+    for wrong in ["10.0.0.1", "10.0.0.1:0", ":9080", "a:b:9080"] {
+        let errors = joining(wrong).unwrap_err().0;
+        assert!(errors.iter().any(|error| error.contains("must be HOST:PORT")), "{wrong}: {errors:?}");
+    }
+}

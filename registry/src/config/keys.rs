@@ -78,6 +78,13 @@ pub(super) static ADMIN_TOKEN_FILE: Key = key(
     "",
     "File with the token for administration. Default: none, then only loopback is answered.",
 );
+pub(super) static JOIN: Key = key(
+    "join",
+    Kind::Text,
+    "",
+    "Peer addresses of a running cluster, HOST:PORT[,HOST:PORT...]: this node founds none and asks them for a place. \
+     cluster.nodes then needs this node only. Default: none.",
+);
 
 pub(super) static HEARTBEAT_INTERVAL: Key = key(
     "raft.heartbeat_interval",
@@ -222,11 +229,12 @@ pub(super) static VOTERS_TARGET: Key = key(
 );
 
 /// All of them, in the order in which a reader wants them.
-pub(super) static KEYS: [&Key; 34] = [
+pub(super) static KEYS: [&Key; 35] = [
     &LISTEN,
     &HTTP_PORT,
     &DATA_DIR,
     &ADMIN_TOKEN_FILE,
+    &JOIN,
     &HEARTBEAT_INTERVAL,
     &ELECTION_TIMEOUT_MIN,
     &ELECTION_TIMEOUT_MAX,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::keys::NODES;
+use super::keys::{JOIN, NODES};
 use super::layers::Layers;
 use super::values::plain;
 
@@ -40,6 +40,13 @@ pub fn endpoint(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
+/// Whether a text is `HOST:PORT`, with brackets around an IPv6 address.
+pub(super) fn is_endpoint(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    is_name("host", host) && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
 /// BLAKE3 of the list of nodes in its canonical form: sorted by name, fields separated by bytes that no
 /// field can contain; without HTTP ports, which no other node needs. Founding refuses a node whose list is another one (P/N3).
 pub fn nodes_digest(sorted: &[Node]) -> [u8; 32] {
@@ -69,7 +76,9 @@ impl Layers {
             self.errors.push(format!("{NODES} ({}): must be a list", given.origin));
             return Vec::new();
         };
-        if ![1, 3, 5, 7].contains(&list.len()) {
+        // Whoever joins founds nothing: any list that has the node itself will do.
+        let joins = self.given.contains_key(JOIN.path);
+        if !joins && ![1, 3, 5, 7].contains(&list.len()) {
             self.errors.push(format!(
                 "{NODES} ({}): has {} nodes; must be 1, 3, 5 or 7 (an even number survives no more failures than one node less)",
                 given.origin,

@@ -7,7 +7,7 @@ use registry_state::{ClusterSettings, GuardSettings, HistorySettings, Membership
 
 use super::keys::{self, Key, show};
 use super::layers::{Layers, Sources};
-use super::nodes::{Node, endpoint, nodes_digest};
+use super::nodes::{Node, endpoint, is_endpoint, nodes_digest};
 use super::{ConfigErrors, LogConfig, RaftConfig, ShutdownConfig, SnapshotConfig, ValidConfig, WatchConfig};
 
 /// First HTTP port; further nodes of the same host count up from it (P/S2).
@@ -93,6 +93,7 @@ impl Layers {
         let data_dir = self.text(&keys::DATA_DIR);
         let admin_token_file = self.text(&keys::ADMIN_TOKEN_FILE).map(PathBuf::from);
         let http_port = self.optional_number(&keys::HTTP_PORT);
+        let join = self.join();
 
         let node = node?;
         let earlier = listed.iter().take_while(|other| other.node_id != node.node_id);
@@ -109,6 +110,7 @@ impl Layers {
             data_dir: data_dir.map_or_else(|| PathBuf::from("data").join(&node.node_id), PathBuf::from),
             node,
             admin_token_file,
+            join,
             raft,
             log,
             snapshot,
@@ -116,6 +118,17 @@ impl Layers {
             shutdown,
             cluster_settings,
         })
+    }
+
+    /// The members to ask for a place.
+    fn join(&mut self) -> Vec<String> {
+        let text = self.text(&keys::JOIN).unwrap_or_default();
+        let endpoints: Vec<_> = text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+        for endpoint in endpoints.iter().filter(|endpoint| !is_endpoint(endpoint)) {
+            self.errors
+                .push(format!("{}: {endpoint}: must be HOST:PORT of a node's peer port", keys::JOIN.path));
+        }
+        endpoints.into_iter().map(str::to_owned).collect()
     }
 
     fn raft(&mut self) -> RaftConfig {
@@ -159,7 +172,8 @@ impl Layers {
             "must not be more than",
         );
         let voters = self.optional_number(&keys::VOTERS_TARGET).unwrap_or(nodes as u64);
-        if ![1, 3, 5, 7].contains(&voters) && nodes > 0 {
+        let founds = !self.given.contains_key(keys::JOIN.path) && nodes > 0;
+        if founds && ![1, 3, 5, 7].contains(&voters) {
             self.errors.push(format!("{} = {voters}: must be 1, 3, 5 or 7", keys::VOTERS_TARGET.path));
         }
         ClusterSettings {

@@ -44,6 +44,19 @@ impl PeerError {
         self.reason
     }
 
+    /// The peer endpoint of the leader that a status of another node names.
+    pub fn leader_in(status: &Status) -> Option<String> {
+        let mut info = status.get_details_error_info()?;
+        info.metadata.remove("leader_peer_endpoint").filter(|endpoint| !endpoint.is_empty())
+    }
+
+    /// The index of the entry that removed this node, if a status of another node says that one did.
+    pub fn removal_in(status: &Status) -> Option<u64> {
+        let info = status.get_details_error_info()?;
+        let is_removed = Self::reason_of(status) == Some(PeerErrorReason::Removed);
+        is_removed.then(|| info.metadata.get("index").and_then(|index| index.parse().ok()).unwrap_or(0))
+    }
+
     /// The reason in a status of another node; `None` if it has none or an unknown one.
     pub fn reason_of(status: &Status) -> Option<PeerErrorReason> {
         let info = status.get_details_error_info()?;

@@ -2,7 +2,8 @@ use super::*;
 use crate::environment::Environment;
 
 fn open(path: &Path, node_id: &str) -> Result<DataFolder, IdentityError> {
-    DataFolder::open(path, node_id, Environment::system().random.as_ref())
+    let lock = FolderLock::take(path)?;
+    DataFolder::open(path, lock, node_id, Environment::system().random.as_ref())
 }
 
 fn member(cluster: &str, raft_id: u64) -> MemberId {
@@ -63,6 +64,33 @@ fn a_place_may_change_until_the_node_has_joined() {
     folder.prepare(member("two", 3)).unwrap();
     assert!(matches!(folder.prepare(member("two", 4)), Err(IdentityError::Taken { .. })));
     assert!(matches!(folder.prepare(member("one", 3)), Err(IdentityError::Taken { .. })));
+}
+
+#[test]
+fn a_place_given_by_a_leader_is_kept_whoever_offers_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = open(dir.path(), "a").unwrap();
+    folder.prepare(member("abandoned", 1)).unwrap();
+    folder.adopt(member("c", 4)).unwrap();
+    folder.adopt(member("c", 4)).unwrap();
+    assert!(folder.identity().admitted && !folder.identity().joined);
+    assert!(matches!(folder.prepare(member("abandoned", 1)), Err(IdentityError::Taken { .. })));
+    assert!(matches!(folder.adopt(member("c", 5)), Err(IdentityError::Taken { .. })));
+    drop(folder);
+    let folder = open(dir.path(), "a").unwrap();
+    assert!(folder.identity().admitted, "a restart does not make it a founder");
+}
+
+#[test]
+fn a_removal_is_kept_and_its_first_index_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut folder = open(dir.path(), "a").unwrap();
+    folder.adopt(member("c", 4)).unwrap();
+    folder.join().unwrap();
+    folder.remove(70).unwrap();
+    folder.remove(80).unwrap();
+    drop(folder);
+    assert_eq!(open(dir.path(), "a").unwrap().identity().removed_at, Some(70));
 }
 
 /// What the disk can hold after power was lost within a replacement: the new file not begun, cut at any

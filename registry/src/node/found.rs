@@ -1,4 +1,5 @@
-//! Carries out the founding that `founding.rs` decides (P/N3).
+//! Carries out what `founding.rs` decides for a node without a log: it founds a cluster with the others
+//! (P/N3), or, when there is one, asks for a place in it (P/N4).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,13 +9,15 @@ use registry_proto::internal::PrepareRequest;
 use tokio::time::timeout;
 
 use super::hello::Introductions;
+use super::join::Joiner;
 use crate::config::ValidConfig;
 use crate::environment::Environment;
 use crate::exit::Fatal;
 use crate::founding::{Answer, Own, Step, decide};
 use crate::identity::MemberId;
+use crate::joining::Next;
 use crate::raft::Member;
-use crate::standing::{Stage, Standing};
+use crate::standing::{Cause, Stage, Standing};
 
 /// Between two rounds of asking: people who start the nodes one after another see no delay.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -24,10 +27,12 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) enum Way {
     /// It founds: all places are taken, and Raft is to be initialised with these voters.
     Found(BTreeMap<u64, Member>),
-    /// The founder has called.
+    /// A leader has called.
     Follow,
     /// It was put into quarantine.
     Never,
+    /// The cluster wants it to start anew: its disk belonged to a member that was removed.
+    Anew,
 }
 
 /// Waits until this node may take part in a cluster. Its log and vote are empty.
@@ -36,6 +41,7 @@ pub(super) async fn found(
     environment: &Environment,
     standing: &Standing,
     introductions: &Introductions,
+    joiner: &Joiner,
 ) -> Result<Way, Fatal> {
     loop {
         match standing.stage() {
@@ -43,55 +49,92 @@ pub(super) async fn found(
             Stage::Called | Stage::Running => return Ok(Way::Follow),
             Stage::Quarantined(_) => return Ok(Way::Never),
         }
-        let hellos = introductions.others.iter().map(|(node, client)| async move {
-            let answer = introductions.hello(client).await;
-            let answer = answer
-                .map_or(Answer::Silent, |answer| Answer::of(&answer, &node.node_id, &config.nodes_digest));
-            (node.node_id.clone(), answer)
-        });
-        let answers: BTreeMap<String, Answer> = join_all(hellos).await.into_iter().collect();
-        let own = Own {
-            node_id: config.node.node_id.clone(),
-            cluster_id: standing.member().map(|member| member.cluster_id),
+        let round = if may_found(config, standing) {
+            founding_round(config, environment, standing, introductions).await?
+        } else {
+            Round::Join
         };
-        match decide(&own, &answers) {
-            Step::Wait(what) => standing.wait_for(&what, false),
-            Step::StandAside { node_id, cluster_id } => {
-                standing.wait_for(&stand_aside(config, &node_id, &cluster_id), true);
+        let pause = match round {
+            Round::Done(way) => return Ok(way),
+            Round::Wait(what) => {
+                standing.wait_for(&what, false);
+                PAUSE
             }
-            Step::DiskLost { node_id } => {
-                standing.quarantine(true, format!(
-                    "the log in {} is empty, but {node_id} takes part in the cluster that this node founded: \
-                     the disk was lost. This release cannot admit the node again",
-                    config.data_dir.display()
-                ));
-                return Ok(Way::Never);
-            }
-            Step::Offer { cluster_id } => {
-                let cluster_id = cluster_id.unwrap_or_else(|| environment.random.uuid());
-                match offer_all(config, &cluster_id, standing, introductions, &answers).await {
-                    Ok(voters) => {
-                        // Durable before Raft starts: after a crash the same cluster is founded on.
-                        let raft_id = rank(config, &config.node.node_id);
-                        standing.prepare(MemberId { cluster_id, raft_id })?;
-                        return Ok(Way::Found(voters));
-                    }
-                    Err(why) => standing.wait_for(&why, false),
+            Round::Join => match joiner.ask().await {
+                Next::StartAnew => return Ok(Way::Anew),
+                Next::AskOn => Duration::ZERO,
+                Next::Pause(pause, what) => {
+                    standing.wait_for(&what, true);
+                    pause
                 }
-            }
-        }
+            },
+        };
         let mut stage = standing.watch_stage();
-        // Over early if the founder calls.
-        let _ = timeout(PAUSE, stage.wait_for(|stage| !matches!(stage, Stage::Waiting { .. }))).await;
+        // Over early if a leader calls.
+        let _ = timeout(pause, stage.wait_for(|stage| !matches!(stage, Stage::Waiting { .. }))).await;
     }
 }
 
-fn stand_aside(config: &ValidConfig, node_id: &str, cluster_id: &str) -> String {
-    format!(
-        "{node_id} is in cluster {cluster_id} already, but this node's data folder {} is empty: it stays out. \
-         Put its data back; this release admits no new nodes",
-        config.data_dir.display()
-    )
+/// A node that was told to join, or that a leader has admitted, never founds a cluster.
+fn may_found(config: &ValidConfig, standing: &Standing) -> bool {
+    config.join.is_empty() && !standing.identity().admitted
+}
+
+/// What one round of founding came to.
+enum Round {
+    Done(Way),
+    Wait(String),
+    /// There is a cluster already.
+    Join,
+}
+
+async fn founding_round(
+    config: &ValidConfig,
+    environment: &Environment,
+    standing: &Standing,
+    introductions: &Introductions,
+) -> Result<Round, Fatal> {
+    let hellos = introductions.others.iter().map(|(node, client)| async move {
+        let answer = introductions.hello(client).await;
+        let answer =
+            answer.map_or(Answer::Silent, |answer| Answer::of(&answer, &node.node_id, &config.nodes_digest));
+        (node.node_id.clone(), answer)
+    });
+    let answers: BTreeMap<String, Answer> = join_all(hellos).await.into_iter().collect();
+    let own = Own {
+        node_id: config.node.node_id.clone(),
+        cluster_id: standing.member().map(|member| member.cluster_id),
+    };
+    Ok(match decide(&own, &answers) {
+        Step::Wait(what) => Round::Wait(what),
+        Step::StandAside { node_id, cluster_id } => {
+            tracing::debug!(node_id, cluster_id, "there is a cluster already");
+            Round::Join
+        }
+        Step::DiskLost { node_id } => {
+            let reason = format!(
+                "the log in {} is empty, but {node_id} takes part in the cluster that this node founded: \
+                 the disk was lost",
+                config.data_dir.display()
+            );
+            standing.quarantine(Cause::DiskLost, reason);
+            Round::Done(Way::Never)
+        }
+        Step::Offer { cluster_id } => {
+            let cluster_id = cluster_id.unwrap_or_else(|| environment.random.uuid());
+            match offer_all(config, &cluster_id, standing, introductions, &answers).await {
+                Ok(voters) => {
+                    environment.crash.pass("places-offered");
+                    // Durable before Raft starts: after a crash the same cluster is founded on.
+                    let raft_id = rank(config, &config.node.node_id);
+                    standing.prepare(MemberId { cluster_id, raft_id })?;
+                    environment.crash.pass("founder-prepared");
+                    Round::Done(Way::Found(voters))
+                }
+                Err(why) => Round::Wait(why),
+            }
+        }
+    })
 }
 
 /// Rank in the list of names, from 1: the Raft id of a founding member.

@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
+use registry_client::transport::Channel;
 use registry_proto::internal::HelloResponse;
+use registry_proto::internal::peer_service_client::PeerServiceClient;
 use tokio::time::sleep;
 
 use super::hello::Introductions;
 use crate::config::ValidConfig;
 use crate::exit::Fatal;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
+use crate::server::core::Core;
 use crate::server::peer::identity::{compatibility, same_timings};
 
 /// Until every node has answered once.
@@ -23,16 +27,19 @@ const REPEAT_PAUSE: Duration = Duration::from_secs(30);
 pub(super) async fn greet(
     config: &ValidConfig,
     introductions: &Introductions,
+    core: &Core,
     cluster_id: &str,
     metrics: &Metrics,
 ) -> Fatal {
     let own = compatibility(&config.raft);
     let mut warned: BTreeMap<String, String> = BTreeMap::new();
     loop {
-        let hellos = introductions.others.iter().map(|(node, client)| async move {
-            Some((node.node_id.clone(), introductions.hello(client).await?))
+        let all = others(introductions, core);
+        let hellos = all.iter().map(|(node_id, client)| async move {
+            Some((node_id.clone(), introductions.hello(client).await?))
         });
         let answers: Vec<(String, HelloResponse)> = join_all(hellos).await.into_iter().flatten().collect();
+        heed_removal(&answers, cluster_id, &core.peers);
 
         let mut differing = 0;
         for (node_id, answer) in &answers {
@@ -56,8 +63,32 @@ pub(super) async fn greet(
                 config.data_dir.display()
             ));
         }
-        let is_complete = answers.len() == introductions.others.len();
+        // A node without a leader may have been removed while it did not look.
+        let is_complete = answers.len() == all.len() && core.consensus.status().leader.is_some();
         sleep(if is_complete { REPEAT_PAUSE } else { SEARCH_PAUSE }).await;
+    }
+}
+
+/// The listed nodes, and the members that this node knows of: the list may be old.
+fn others(introductions: &Introductions, core: &Core) -> Vec<(String, PeerServiceClient<Channel>)> {
+    let listed = introductions.others.iter().map(|(node, client)| (node.node_id.clone(), client.clone()));
+    let mut all: Vec<_> = listed.collect();
+    let own = &introductions.own_name();
+    for member in core.consensus.status().membership.members.values() {
+        if member.name != *own && all.iter().all(|(name, _)| *name != member.name) {
+            all.push((member.name.clone(), introductions.client(&member.peer_endpoint)));
+        }
+    }
+    all
+}
+
+/// A member of the own cluster may say that this node was removed from it (P/N5).
+fn heed_removal(answers: &[(String, HelloResponse)], cluster_id: &str, peers: &Peers) {
+    for (_, answer) in answers {
+        let same = answer.identity.as_ref().is_some_and(|identity| identity.cluster_id == cluster_id);
+        if same && answer.caller_removed_at > 0 {
+            peers.heed_removal(answer.caller_removed_at);
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Asking the listed nodes who they are, and offering them places.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use registry_client::transport::{Channel, ConnectionOptions};
+use registry_client::transport::{Channel, ConnectionOptions, Dial};
 use registry_proto::internal::peer_service_client::PeerServiceClient;
-use registry_proto::internal::{HelloRequest, HelloResponse, PeerHeader, PrepareRequest};
+use registry_proto::internal::{Compatibility, HelloRequest, HelloResponse, PeerHeader, PrepareRequest};
 use tokio::time::timeout;
 
 use crate::config::{Node, RaftConfig};
@@ -20,9 +21,10 @@ const ANSWER_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone)]
 pub(super) struct Introductions {
     pub(super) others: Vec<(Node, PeerServiceClient<Channel>)>,
+    pub(super) service: IdentityService,
     standing: Standing,
-    service: IdentityService,
     raft: RaftConfig,
+    dial: Arc<dyn Dial>,
 }
 
 impl Introductions {
@@ -34,19 +36,32 @@ impl Introductions {
         service: IdentityService,
     ) -> Self {
         let own = service.identity().node_id;
-        let options = ConnectionOptions { connect_timeout: Duration::from_millis(500), ..Default::default() };
+        let dial = environment.dial.clone();
         let others = nodes
             .iter()
             .filter(|node| node.node_id != own)
-            .map(|node| {
-                let channel = Channel::new(environment.dial.clone(), node.peer_endpoint(), options);
-                (node.clone(), PeerServiceClient::new(channel))
-            })
+            .map(|node| (node.clone(), connect(&dial, &node.peer_endpoint())))
             .collect();
-        Self { others, standing, service, raft }
+        Self { others, service, standing, raft, dial }
     }
 
-    fn header(&self) -> PeerHeader {
+    /// A client of any node, over a connection of its own.
+    pub(super) fn client(&self, peer_endpoint: &str) -> PeerServiceClient<Channel> {
+        connect(&self.dial, peer_endpoint)
+    }
+
+    /// The name of this node.
+    pub(super) fn own_name(&self) -> String {
+        self.service.identity().node_id
+    }
+
+    /// What this node speaks.
+    pub(super) fn compatibility(&self) -> Compatibility {
+        compatibility(&self.raft)
+    }
+
+    /// What a call begins with that is for whoever is there.
+    pub(super) fn header(&self) -> PeerHeader {
         let identity = self.service.identity();
         PeerHeader {
             cluster_id: identity.cluster_id,
@@ -89,4 +104,9 @@ impl Introductions {
             Err(_) => Err("no answer".to_owned()),
         }
     }
+}
+
+fn connect(dial: &Arc<dyn Dial>, peer_endpoint: &str) -> PeerServiceClient<Channel> {
+    let options = ConnectionOptions { connect_timeout: Duration::from_millis(500), ..Default::default() };
+    PeerServiceClient::new(Channel::new(dial.clone(), peer_endpoint, options))
 }

@@ -9,6 +9,7 @@ use super::{Node, greet, initialize};
 use crate::exit::Fatal;
 use crate::raft::{Consensus, Failure};
 use crate::server::core::Core;
+use crate::standing::Cause;
 
 /// Pause before a read is tried again that tells whether the node has caught up.
 const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
@@ -16,9 +17,14 @@ const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 const CATCH_UP_WAIT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Lives as a member until Raft ends.
-    pub(super) async fn serve(&self, core: Core) -> Fatal {
-        let Some(member) = self.standing.member() else { return Fatal::bug("a member without a place runs") };
+    /// Lives as a member until it is removed from the cluster.
+    ///
+    /// # Errors
+    /// Why Raft ended, or why the node must.
+    pub(super) async fn serve(&self, core: Core) -> Result<(), Fatal> {
+        let Some(member) = self.standing.member() else {
+            return Err(Fatal::bug("a member without a place runs"));
+        };
         let settings = self.config.cluster_settings.clone();
         let first_entry = initialize::initialize(
             core.consensus.clone(),
@@ -37,11 +43,14 @@ impl Node {
             tokio::join!(first_entry, self.catch_up(&core));
             std::future::pending().await
         };
-        tokio::select! {
-            fatal = self.raft_ended(&core.consensus) => fatal,
-            fatal = greet::greet(&self.config, &self.introductions, &member.cluster_id, &self.metrics) => fatal,
-            fatal = background => fatal,
-        }
+        let greet = greet::greet(&self.config, &self.introductions, &core, &member.cluster_id, &self.metrics);
+        let index = tokio::select! {
+            fatal = self.raft_ended(&core.consensus) => return Err(fatal),
+            fatal = greet => return Err(fatal),
+            fatal = background => return Err(fatal),
+            index = self.learn_of_removal(&core) => index,
+        };
+        self.leave(&core, index).await
     }
 
     /// Waits until this node has applied what the cluster had committed, then says that it is ready.
@@ -70,7 +79,7 @@ impl Node {
             Some(Failure::Storage(reason)) => Fatal::io(format!("log or snapshot failed: {reason}")),
             Some(Failure::Unsupported(reason)) => {
                 self.health.set_serving(false).await;
-                self.standing.quarantine(false, reason);
+                self.standing.quarantine(Cause::Broken, reason);
                 std::future::pending().await
             }
             Some(failure @ (Failure::Panicked(_) | Failure::Stopped)) => Fatal::bug(failure),

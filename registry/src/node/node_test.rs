@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use registry_client::transport::{Channel, ConnectionOptions, TcpDial};
 use registry_proto::v1::cluster_service_client::ClusterServiceClient;
-use registry_proto::v1::{ClusterStatusRequest, ClusterStatusResponse};
+use registry_proto::v1::{ClusterStatusRequest, ClusterStatusResponse, MemberKind};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -39,6 +39,7 @@ fn config(folder: &Path, host: Ipv4Addr, number: usize) -> ValidConfig {
         "raft": { "heartbeat_interval": 100, "election_timeout_min": 1000, "election_timeout_max": 2000 },
         "log": { "segment_bytes": "1MiB" },
         "shutdown": { "linger": 0 },
+        "cluster_settings": { "dead_member_after": "1s", "promote_after": "0ms" },
         "data_dir": folder.join(format!("n{number}")),
     });
     std::fs::write(&file, text.to_string()).unwrap();
@@ -91,7 +92,9 @@ impl Running {
 
 fn prepared(folder: &Path, name: &str, cluster_id: &str, raft_id: u64) {
     let random = Environment::system().random;
-    let mut folder = DataFolder::open(&folder.join(name), name, random.as_ref()).unwrap();
+    let path = folder.join(name);
+    let lock = FolderLock::take(&path).unwrap();
+    let mut folder = DataFolder::open(&path, lock, name, random.as_ref()).unwrap();
     folder.prepare(MemberId { cluster_id: cluster_id.into(), raft_id }).unwrap();
 }
 
@@ -169,4 +172,41 @@ async fn a_log_without_identity_is_a_lost_disk() {
     };
     node.status_when(said).await;
     node.end().await;
+}
+
+/// The Raft id of the node's own member entry, once it is a voter.
+fn voter(status: &ClusterStatusResponse, name: &str) -> Option<u64> {
+    let voters = status.members.iter().filter(|member| member.kind() == MemberKind::Voter);
+    let named: Vec<_> = voters.filter(|member| member.node_id == name).collect();
+    match named.as_slice() {
+        [one] => Some(one.raft_id),
+        _ => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_lost_its_log_begins_a_new_life_in_the_same_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = address();
+    let mut nodes: Vec<Running> = (1..=3).map(|number| start(config(folder.path(), host, number))).collect();
+    let cluster_id = nodes[0].founded().await;
+    for node in &nodes {
+        node.founded().await;
+    }
+    let before = nodes[0].status_when(|status| voter(status, "n3").is_some()).await;
+    nodes.remove(2).end().await;
+    std::fs::remove_dir_all(folder.path().join("n3/log")).unwrap();
+
+    let node = start(config(folder.path(), host, 3));
+    let after =
+        node.status_when(|status| voter(status, "n3").is_some_and(|id| id > 3) && status.epoch != 0).await;
+    assert_eq!(after.cluster_id, cluster_id);
+    assert_ne!(voter(&after, "n3"), voter(&before, "n3"));
+    let voters = after.members.iter().filter(|member| member.kind() == MemberKind::Voter).count();
+    assert_eq!(voters, 3, "{after:?}");
+    assert!(folder.path().join("n3/lost-3/identity.json").exists(), "what was left is kept aside");
+    node.end().await;
+    for node in nodes {
+        node.end().await;
+    }
 }

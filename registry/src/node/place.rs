@@ -1,4 +1,5 @@
-//! How a node comes to its place in a cluster: from its own data, or by founding (P/N1, P/N3).
+//! How a node comes to its place in a cluster: from its own data, by founding, or by asking for one (P/N1,
+//! P/N3, P/N4).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use tokio::time::Instant;
 
 use super::found::{self, Way};
 use super::installs::InstallCounter;
+use super::join::Joiner;
+use super::removed::removed;
 use super::{Node, on};
 use crate::exit::Fatal;
 use crate::identity::MemberId;
@@ -17,74 +20,97 @@ use crate::raft::{
     Surroundings, Timings,
 };
 use crate::server::core::{Core, CoreParts};
-use crate::server::peer::identity::{IdentityService, compatibility};
+use crate::server::peer::identity::compatibility;
+use crate::standing::Cause;
 
 /// Raft with its log and state recovered, and the channels that it uses.
 type Recovered = (Built, Peers);
 
+/// How taking part came out.
+pub(super) enum Part {
+    /// Raft runs.
+    Member(Core),
+    /// In quarantine.
+    Outside,
+    /// The cluster wants the node to start anew.
+    Anew,
+}
+
 impl Node {
-    /// Recovers, takes a place in the cluster, and starts Raft; `None` in quarantine.
-    pub(super) async fn take_part(&self, disk: LogDisk) -> Result<Option<Core>, Fatal> {
+    /// Recovers, takes a place in the cluster, and starts Raft.
+    pub(super) async fn take_part(&self, joiner: &Joiner, disk: LogDisk) -> Result<Part, Fatal> {
         let has_data = raft::has_data(&self.config.data_dir)
             .map_err(|error| Fatal::io(format!("cannot list {}: {error}", self.config.data_dir.display())))?;
         let identity = self.standing.identity();
         let Some(member) = identity.member else {
             if has_data && matches!(disk, LogDisk::Files) {
-                self.standing.quarantine(
-                    true,
-                    format!(
-                        "{} holds a log without identity: identity.json was lost. Put it back, or move the folder away",
-                        self.config.data_dir.display()
-                    ),
-                );
-                return Ok(None);
+                let folder = self.config.data_dir.display();
+                let reason = format!("{folder} holds a log without identity: identity.json was lost");
+                self.standing.quarantine(Cause::DiskLost, reason);
+                return Ok(Part::Outside);
             }
-            return self.found_and_run(None, disk).await;
+            return self.find_place(joiner, None, disk).await;
         };
-        if !identity.joined && !has_data {
-            return self.found_and_run(None, disk).await;
+        if let Some(index) = identity.removed_at {
+            self.standing.quarantine(Cause::Removed, removed(member.raft_id, index));
+            return Ok(Part::Outside);
         }
-        let Some(recovered) = self.build(&member, identity.joined, disk).await? else { return Ok(None) };
+        if !identity.joined && !has_data {
+            return self.find_place(joiner, None, disk).await;
+        }
+        let Some(recovered) = self.build(&member, identity.joined, disk).await? else {
+            return Ok(Part::Outside);
+        };
         if recovered.0.consensus().is_initialized() {
             self.standing.join()?;
-            return self.run(recovered, &member).await.map(Some);
+            return self.run(recovered, &member).await.map(Part::Member);
         }
-        // A founding that was cut short: nothing has been voted or acknowledged here.
-        self.found_and_run(Some(recovered), LogDisk::Files).await
+        // A founding or an admission that was cut short: nothing has been voted or acknowledged here.
+        self.find_place(joiner, Some(recovered), LogDisk::Files).await
     }
 
     /// Waits for a place, then starts Raft; as founder, initialises it.
-    async fn found_and_run(
+    async fn find_place(
         &self,
+        joiner: &Joiner,
         recovered: Option<Recovered>,
         disk: LogDisk,
-    ) -> Result<Option<Core>, Fatal> {
-        let way = found::found(&self.config, &self.environment, &self.standing, &self.introductions).await?;
-        if way == Way::Never {
-            return Ok(None);
+    ) -> Result<Part, Fatal> {
+        let (config, standing) = (&self.config, &self.standing);
+        let way = found::found(config, &self.environment, standing, &self.introductions, joiner).await?;
+        if matches!(way, Way::Never | Way::Anew) {
+            if let Some((built, _)) = recovered {
+                built.consensus().shutdown().await;
+            }
+            return Ok(if way == Way::Anew { Part::Anew } else { Part::Outside });
         }
-        let Some(member) = self.standing.member() else {
+        let Some(member) = standing.member() else {
             return Err(Fatal::bug("a node without a place was called"));
         };
+        self.environment.crash.pass("called");
         let recovered = match recovered {
             Some(recovered) => recovered,
             None => match self.build(&member, false, disk).await? {
                 Some(recovered) => recovered,
-                None => return Ok(None),
+                None => return Ok(Part::Outside),
             },
         };
+        self.environment.crash.pass("raft-built");
         let core = self.run(recovered, &member).await?;
         if let Way::Found(voters) = way {
             self.initialize(&core.consensus, voters).await?;
         }
-        Ok(Some(core))
+        Ok(Part::Member(core))
     }
 
     async fn initialize(&self, consensus: &Consensus, voters: BTreeMap<u64, Member>) -> Result<(), Fatal> {
         let owned = consensus.clone();
         match on(&self.spawners.raft, async move { owned.initialize(voters).await }).await? {
             // NotEmpty: somebody's vote came first, so this founding was finished before a crash.
-            Ok(()) | Err(InitializeError::NotEmpty) => Ok(self.standing.join()?),
+            Ok(()) | Err(InitializeError::NotEmpty) => {
+                self.environment.crash.pass("initialized");
+                Ok(self.standing.join()?)
+            }
             Err(error @ InitializeError::BadMembers(_)) => Err(Fatal::bug(error)),
             // Why it ended is told by its status.
             Err(InitializeError::Stopped) => Ok(()),
@@ -113,20 +139,22 @@ impl Node {
             random: self.environment.random.clone(),
             disk,
         };
+        // The log gets the id: from now on no other place is taken.
+        self.standing.bind();
         let begun = Instant::now();
         let built = on(&self.spawners.raft, raft::build(options, around)).await?;
-        let (disk_lost, reason) = match built {
+        let (cause, reason) = match built {
             Ok(built) => {
                 installs.begin();
                 tracing::info!(took = ?begun.elapsed(), "log and state are recovered");
                 return Ok(Some((built, peers)));
             }
-            Err(StartError::DiskLost(reason)) => (true, reason),
-            Err(StartError::Corrupt(reason) | StartError::Unsupported(reason)) => (false, reason),
+            Err(StartError::DiskLost(reason)) => (Cause::DiskLost, reason),
+            Err(StartError::Corrupt(reason) | StartError::Unsupported(reason)) => (Cause::Broken, reason),
             Err(error @ StartError::Config(_)) => return Err(Fatal::config(error)),
             Err(error @ StartError::Io { .. }) => return Err(Fatal::io(error)),
         };
-        self.standing.quarantine(disk_lost, reason);
+        self.standing.quarantine(cause, reason);
         Ok(None)
     }
 
@@ -156,7 +184,7 @@ impl Node {
 
     /// The leader's business with members, for whenever this node leads.
     fn members(&self, core: &Core) -> Membership {
-        let identity = IdentityService::new(&self.config, self.standing.clone());
+        let identity = self.introductions.service.clone();
         let introducer = Introducer::new(core.peers.clone(), identity, compatibility(&self.config.raft));
         let clock = self.environment.clock.clone();
         let health = core.member_health.clone();

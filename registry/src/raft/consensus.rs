@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::codec;
 use super::contact::Contact;
+use super::ending::Ending;
 use super::error::{InitializeError, ProposeError, ReadIndexError, TransferError};
 use super::log_store::LogStore;
 use super::observe::Mapper;
@@ -80,6 +81,7 @@ pub(super) struct Inner {
     pub(super) contact: Contact,
     pub(super) install_turn: InstallTurn,
     pub(super) proposals: Proposals,
+    pub(super) ending: Ending,
     pub(super) rooms: Rooms,
 }
 
@@ -341,7 +343,8 @@ impl Consensus {
         self.inner.log.wal().free_bytes().ok()
     }
 
-    /// Ends Raft on this node, then the log. Pending calls fail.
+    /// Ends Raft on this node, then the log. Pending calls fail. When it returns, nothing of Raft uses the
+    /// data folder any more.
     pub async fn shutdown(&self) {
         let end = async {
             if let Err(error) = self.inner.raft.shutdown().await {
@@ -356,6 +359,7 @@ impl Consensus {
             tracing::warn!("the log could not be written to its end");
         }
         self.inner.log.wal().close();
+        self.inner.ending.wait(&self.inner.install_turn).await;
     }
 
     fn patience(&self) -> Duration {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use registry_wal::Wal;
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, timeout};
 
 use super::consensus::RaftHandle;
 use super::options::RaftOptions;
@@ -30,6 +30,7 @@ pub(crate) struct Snapshotting {
     max_age: Duration,
     look_every: Duration,
     last: Last,
+    ended: watch::Receiver<bool>,
 }
 
 /// What the last snapshot covered.
@@ -40,7 +41,13 @@ struct Last {
 }
 
 impl Snapshotting {
-    pub(crate) fn new(options: &RaftOptions, raft: RaftHandle, shared: Shared, wal: Wal) -> Self {
+    pub(crate) fn new(
+        options: &RaftOptions,
+        raft: RaftHandle,
+        shared: Shared,
+        wal: Wal,
+        ended: watch::Receiver<bool>,
+    ) -> Self {
         // What was applied again at the start counts: it is what the last snapshot does not cover.
         let last = Last { at: Instant::now(), applied_bytes: 0, applied_index: snapshot_index(&shared) };
         let max_age = options.snapshot_max_age;
@@ -53,13 +60,13 @@ impl Snapshotting {
             max_age,
             look_every: LOOK_EVERY.min(max_age),
             last,
+            ended,
         }
     }
 
     /// Runs until Raft ends.
     pub(crate) async fn run(mut self) {
-        while self.raft.metrics().borrow_watched().running_state.is_ok() {
-            sleep(self.look_every).await;
+        while self.pause(self.look_every).await {
             let snapshots = self.shared.snapshots.clone();
             // A snapshot of the leader, or the own one, has taken the place of these.
             if let Err(error) = blocking(move || Ok(snapshots.remove_older()?)).await {
@@ -73,9 +80,15 @@ impl Snapshotting {
             }
             if let Err(error) = self.make().await {
                 tracing::warn!(%error, "no snapshot was made; the next try is in 30 s");
-                sleep(RETRY_AFTER).await;
+                self.pause(RETRY_AFTER).await;
             }
         }
+    }
+
+    /// False once Raft has ended: then nothing must be written into its folder any more.
+    async fn pause(&mut self, length: Duration) -> bool {
+        let _ = timeout(length, self.ended.wait_for(|ended| *ended)).await;
+        !*self.ended.borrow() && self.raft.metrics().borrow_watched().running_state.is_ok()
     }
 
     fn is_due(&self) -> bool {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::consensus::{Consensus, Inner, RaftHandle};
 use super::contact::Contact;
+use super::ending::Ending;
 use super::error::StartError;
 use super::log_store::LogStore;
 use super::network::phase::{Phases, Quorum};
@@ -47,6 +48,7 @@ pub struct Surroundings {
 }
 
 /// Where the log is, and who writes it.
+#[derive(Debug, Clone)]
 pub enum LogDisk {
     /// Files in the data folder, written by a thread of their own.
     Files,
@@ -90,7 +92,7 @@ impl Built {
         let (mapper, status, peers, metrics) = self.follow;
         tokio::spawn(follow(mapper, status, peers, metrics));
         consensus.raft().run();
-        tokio::spawn(self.snapshotting.run());
+        consensus.inner.ending.spawn(self.snapshotting.run());
         tokio::spawn(room::watch(consensus.clone()));
         consensus
     }
@@ -105,8 +107,10 @@ pub async fn build(options: RaftOptions, around: Surroundings) -> Result<Built, 
     let identity = options.identity.clone();
     let snapshots = open_snapshots(&options).await?;
     let reserve_bytes = options.reserve_bytes.max(2 * snapshots.current_bytes());
-    let log = LogStore::new(open_log(&options, reserve_bytes, &around).await?);
+    let (wal, writer) = open_log(&options, reserve_bytes, &around).await?;
+    let log = LogStore::new(wal);
     if options.joined && log.is_pristine() && snapshots.current_bytes() == 0 {
+        log.wal().close();
         let reason = format!(
             "the log in {} is empty although this node was a member; its disk was lost",
             options.directory.display()
@@ -129,13 +133,14 @@ pub async fn build(options: RaftOptions, around: Surroundings) -> Result<Built, 
     let network = Network::new(around.peers.clone(), links.clone());
     let raft = Raft::build(identity.raft_id, config, network, log.clone(), machine).await;
     let raft = raft.map_err(|fatal| start_error(&fatal, &shared))?;
-    Ok(assemble(&options, raft, log, shared, around, links))
+    let storage = (log, Ending::new(writer));
+    Ok(assemble(&options, raft, storage, shared, around, links))
 }
 
 fn assemble(
     options: &RaftOptions,
     raft: RaftHandle,
-    log: LogStore,
+    (log, ending): (LogStore, Ending),
     shared: Shared,
     around: Surroundings,
     links: Links,
@@ -154,7 +159,8 @@ fn assemble(
         membership: Mutex::default(),
     });
     let (sender, status) = watch::channel(mapper.status());
-    let snapshotting = Snapshotting::new(options, raft.clone(), shared.clone(), log.wal().clone());
+    let (wal, signal) = (log.wal().clone(), ending.signal());
+    let snapshotting = Snapshotting::new(options, raft.clone(), shared.clone(), wal, signal);
     let inner = Inner {
         raft,
         raft_id: options.identity.raft_id,
@@ -168,6 +174,7 @@ fn assemble(
         install_turn: Arc::default(),
         proposals: Proposals::new(),
         rooms,
+        ending,
     };
     let consensus = Consensus { inner: Arc::new(inner) };
     Built { consensus, follow: (mapper, sender, peers, metrics), snapshotting }
@@ -205,11 +212,14 @@ fn raft_config(options: &RaftOptions) -> Result<Config, StartError> {
     config.validate().map_err(|error| StartError::Config(error.to_string()))
 }
 
+/// The thread that writes the log, if it is one.
+type WalThread = Option<std::thread::JoinHandle<()>>;
+
 async fn open_log(
     options: &RaftOptions,
     reserve_bytes: u64,
     around: &Surroundings,
-) -> Result<Wal, StartError> {
+) -> Result<(Wal, WalThread), StartError> {
     let folder = options.directory.join("log");
     let identity = wal_identity(&options.identity)?;
     let wal_options = registry_wal::Options {
@@ -234,13 +244,13 @@ async fn open_log(
 }
 
 /// Gives the log its writer.
-fn drive(opened: Opened, disk: &LogDisk) -> std::io::Result<Wal> {
+fn drive(opened: Opened, disk: &LogDisk) -> std::io::Result<(Wal, WalThread)> {
     let Opened { wal, writer, recovered } = opened;
     if recovered.cut.is_some() {
         tracing::info!(?recovered, "an unacknowledged end of the log was cut");
     }
-    match disk {
-        LogDisk::Files => drop(writer.spawn()?),
+    let thread = match disk {
+        LogDisk::Files => Some(writer.spawn()?),
         LogDisk::Simulated { sync_time, .. } => {
             let bell = Arc::new(Notify::new());
             wal.on_queued(Box::new({
@@ -248,9 +258,10 @@ fn drive(opened: Opened, disk: &LogDisk) -> std::io::Result<Wal> {
                 move || bell.notify_one()
             }));
             tokio::spawn(write_in_task(writer, bell, *sync_time));
+            None
         }
-    }
-    Ok(wal)
+    };
+    Ok((wal, thread))
 }
 
 /// What the thread of a real node does, as a task: so time is the simulation's.

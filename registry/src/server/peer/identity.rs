@@ -12,12 +12,14 @@ use tonic::Status;
 
 use super::{IdentityCalls, Own};
 use crate::config::{RaftConfig, ValidConfig};
+use crate::crash_point::CrashPoint;
 use crate::error::peer::PeerError;
 use crate::founding::{Offer, judge_offer};
 use crate::identity::{IdentityError, MemberId};
 use crate::raft::Consensus;
-use crate::standing::{Stage, Standing};
+use crate::standing::{Cause, Stage, Standing};
 
+mod admission;
 #[cfg(test)]
 mod identity_test;
 
@@ -37,6 +39,9 @@ pub struct IdentityService {
     client_endpoint: String,
     nodes_digest: [u8; 32],
     raft: RaftConfig,
+    /// Started with `--join`.
+    joins: bool,
+    crash: CrashPoint,
 }
 
 /// What this program speaks, with the timings of this node.
@@ -64,7 +69,7 @@ pub fn same_timings(one: &Compatibility, other: &Compatibility) -> bool {
 
 impl IdentityService {
     /// Answers for the node with this configuration and standing.
-    pub fn new(config: &ValidConfig, standing: Standing) -> Self {
+    pub fn new(config: &ValidConfig, standing: Standing, crash: CrashPoint) -> Self {
         Self {
             standing,
             node_id: config.node.node_id.clone(),
@@ -72,6 +77,8 @@ impl IdentityService {
             client_endpoint: config.node.client_endpoint(),
             nodes_digest: config.nodes_digest,
             raft: config.raft,
+            joins: !config.join.is_empty(),
+            crash,
         }
     }
 
@@ -89,11 +96,15 @@ impl IdentityService {
         }
     }
 
-    fn state(&self) -> NodeState {
+    /// How far this node has come.
+    pub fn state(&self) -> NodeState {
         let identity = self.standing.identity();
         match (self.standing.stage(), self.standing.consensus()) {
-            (Stage::Quarantined(quarantine), _) if quarantine.disk_lost => NodeState::DiskLost,
-            (Stage::Quarantined(_), _) => NodeState::Quarantined,
+            (Stage::Quarantined(quarantine), _) => match quarantine.cause {
+                Cause::DiskLost => NodeState::DiskLost,
+                Cause::Removed => NodeState::Removed,
+                Cause::Broken => NodeState::Quarantined,
+            },
             (_, Some(consensus)) => {
                 let status = consensus.status();
                 if status.membership.voters().contains(&status.raft_id) {
@@ -104,7 +115,7 @@ impl IdentityService {
                     NodeState::Adopted
                 }
             }
-            _ if identity.joined => NodeState::Adopted,
+            _ if identity.joined || identity.admitted => NodeState::Adopted,
             _ if identity.member.is_some() => NodeState::Prepared,
             _ => NodeState::Pristine,
         }
@@ -129,9 +140,19 @@ impl IdentityService {
         }
     }
 
+    /// Index of what removed the caller, as far as this node has applied (P/N5).
+    fn removal_of(&self, request: &HelloRequest) -> u64 {
+        let (Some(header), Some(consensus)) = (&request.header, self.standing.consensus()) else { return 0 };
+        let same = self.standing.member().is_some_and(|own| own.cluster_id == header.cluster_id);
+        let published = consensus.published();
+        let removed = same && header.from_raft_id != 0 && published.state.is_removed(header.from_raft_id);
+        if removed { published.applied_index().max(1) } else { 0 }
+    }
+
     fn not_running(&self) -> PeerError {
         match self.standing.quarantined() {
-            Some(quarantine) if quarantine.disk_lost => {
+            // Never REMOVED: that is the word of a member to one that is none any more.
+            Some(quarantine) if quarantine.cause.is_place_gone() => {
                 PeerError::new(PeerErrorReason::DiskLost, quarantine.reason)
             }
             Some(quarantine) => PeerError::new(PeerErrorReason::Quarantined, quarantine.reason.clone())
@@ -168,18 +189,19 @@ impl IdentityCalls for IdentityService {
         if self.standing.has_joined() || !self.standing.consensus().is_some_and(Consensus::is_initialized) {
             return Ok(());
         }
-        self.standing.join().map_err(|error| {
-            tracing::error!(%error, "cannot store that this node takes part");
-            Status::internal("the identity could not be stored; see the log of the node")
-        })
+        self.crash.pass("first-entry");
+        self.standing.join().map_err(|error| not_stored(&error))?;
+        self.crash.pass("joined-stored");
+        Ok(())
     }
 
     async fn hello(&self, request: HelloRequest) -> Result<HelloResponse, Status> {
-        if let Some(header) = request.header.filter(|header| header.from_raft_id != 0)
+        if let Some(header) = request.header.as_ref().filter(|header| header.from_raft_id != 0)
             && self.standing.member().is_some_and(|own| own.cluster_id == header.cluster_id)
         {
             self.standing.note_heard(header.from_raft_id, header.process_nonce);
         }
+        let caller_removed_at = self.removal_of(&request);
         let status = self.standing.consensus().map(Consensus::status);
         let leader = status.as_ref().and_then(|status| status.leader).unwrap_or(0);
         let leader_peer_endpoint = status
@@ -196,7 +218,7 @@ impl IdentityCalls for IdentityService {
             process_nonce: self.standing.process_nonce(),
             nodes_digest: self.nodes_digest.to_vec().into(),
             quarantine: self.quarantine(),
-            caller_removed_at: 0,
+            caller_removed_at,
         })
     }
 
@@ -213,8 +235,12 @@ impl IdentityCalls for IdentityService {
             request.disk_id == identity.disk_id,
             self.is_empty().await?,
             identity.member.as_ref() == Some(&place),
-            identity.joined,
+            identity.joined || identity.admitted,
         );
+        if self.joins {
+            let message = "this node was started with --join: it takes no part in a founding";
+            return Err(PeerError::new(R::ConfigMismatch, message).with("node_id", &self.node_id).into());
+        }
         let refusal = |reason, message: &str| {
             Err(PeerError::new(reason, message).with("node_id", &self.node_id).into())
         };
@@ -224,22 +250,22 @@ impl IdentityCalls for IdentityService {
             Offer::NotEmpty => refusal(R::NotPristine, "this node has a place or data already"),
             Offer::Known => Ok(PrepareResponse { identity: Some(self.identity()) }),
             Offer::Take => match self.standing.prepare(place) {
-                Ok(()) => Ok(PrepareResponse { identity: Some(self.identity()) }),
-                Err(error @ IdentityError::Taken { .. }) => refusal(R::NotPristine, &error.to_string()),
-                Err(error) => {
-                    tracing::error!(%error, "an offered place could not be stored");
-                    Err(Status::internal("the offer could not be stored; see the log of the node"))
+                Ok(()) => {
+                    self.crash.pass("offer-stored");
+                    Ok(PrepareResponse { identity: Some(self.identity()) })
                 }
+                Err(error @ IdentityError::Taken { .. }) => refusal(R::NotPristine, &error.to_string()),
+                Err(error) => Err(not_stored(&error)),
             },
         }
     }
 
-    async fn adopt(&self, _: AdoptRequest) -> Result<AdoptResponse, Status> {
-        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    async fn adopt(&self, request: AdoptRequest) -> Result<AdoptResponse, Status> {
+        self.adopt_place(request)
     }
 
-    async fn renew(&self, _: RenewRequest) -> Result<RenewResponse, Status> {
-        Err(Status::unimplemented("this release admits no nodes after the founding"))
+    async fn renew(&self, request: RenewRequest) -> Result<RenewResponse, Status> {
+        self.renew_place(&request)
     }
 
     async fn probe(&self) -> Result<ProbeResponse, Status> {
@@ -264,4 +290,9 @@ impl IdentityCalls for IdentityService {
             self.standing.note_leaving(header.from_raft_id, header.process_nonce);
         }
     }
+}
+
+fn not_stored(error: &IdentityError) -> Status {
+    tracing::error!(%error, "the identity could not be stored");
+    Status::internal("the identity could not be stored; see the log of the node")
 }

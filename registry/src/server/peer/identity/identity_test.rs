@@ -3,27 +3,32 @@ use registry_proto::internal::PeerHeader;
 use super::*;
 use crate::config::{Sources, load};
 use crate::environment::Environment;
-use crate::identity::DataFolder;
+use crate::identity::{DataFolder, FolderLock};
 
-struct Fixture {
-    service: IdentityService,
-    standing: Standing,
+pub(super) struct Fixture {
+    pub(super) service: IdentityService,
+    pub(super) standing: Standing,
     _dir: tempfile::TempDir,
 }
 
-fn fixture() -> Fixture {
+pub(super) fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/cluster.json").into();
     let node_id = Some("registry-node-2".to_owned());
     let config = load(&Sources { file, node_id, ..Sources::default() }).unwrap();
     let random = Environment::system().random;
-    let folder = DataFolder::open(dir.path(), "registry-node-2", random.as_ref()).unwrap();
+    let lock = FolderLock::take(dir.path()).unwrap();
+    let folder = DataFolder::open(dir.path(), lock, "registry-node-2", random.as_ref()).unwrap();
     let standing = Standing::new(folder, 77);
-    Fixture { service: IdentityService::new(&config, standing.clone()), standing, _dir: dir }
+    Fixture {
+        service: IdentityService::new(&config, standing.clone(), CrashPoint::default()),
+        standing,
+        _dir: dir,
+    }
 }
 
 /// A UUID that stands for the name.
-fn id(cluster: &str) -> String {
+pub(super) fn id(cluster: &str) -> String {
     uuid::Uuid::from_u128(cluster.bytes().fold(1, |sum, byte| sum * 256 + u128::from(byte))).to_string()
 }
 
@@ -69,7 +74,7 @@ async fn an_offer_for_another_list_or_disk_or_to_a_quarantined_node_is_refused()
     ] {
         assert_eq!(refusal(&fixture, bad).await, PeerErrorReason::InvalidField);
     }
-    fixture.standing.quarantine(false, "damaged".into());
+    fixture.standing.quarantine(Cause::Broken, "damaged".into());
     assert_eq!(refusal(&fixture, offer(&fixture, "c")).await, PeerErrorReason::NotPristine);
     assert_eq!(fixture.standing.member(), None);
 }
@@ -85,19 +90,19 @@ async fn a_raft_call_starts_a_prepared_node_only() {
     assert_eq!(fixture.standing.stage(), Stage::Called);
     // An offer that comes now may find a vote a moment later.
     assert_eq!(refusal(&fixture, offer(&fixture, "d")).await, PeerErrorReason::NotReady);
-    fixture.standing.quarantine(true, "gone".into());
+    fixture.standing.quarantine(Cause::DiskLost, "gone".into());
     assert_eq!(reason(fixture.service.raft().await.unwrap_err()), PeerErrorReason::DiskLost);
 }
 
 #[tokio::test]
 async fn quarantine_is_told_and_the_first_reason_stands() {
     let fixture = fixture();
-    fixture.standing.quarantine(true, "the log is gone".into());
-    fixture.standing.quarantine(false, "later".into());
+    fixture.standing.quarantine(Cause::DiskLost, "the log is gone".into());
+    fixture.standing.quarantine(Cause::Broken, "later".into());
     let probe = fixture.service.probe().await.unwrap();
     assert_eq!((probe.state(), probe.quarantine.as_str()), (NodeState::DiskLost, "the log is gone"));
     assert_eq!(fixture.service.hello(HelloRequest::default()).await.unwrap().quarantine, "the log is gone");
-    assert_eq!(fixture.standing.readiness(), Err("quarantined: the log is gone".into()));
+    assert_eq!(fixture.standing.readiness(), Err("the log is gone".into()));
 }
 
 #[tokio::test]
