@@ -9,7 +9,11 @@
 pub mod agreement;
 pub mod expiry;
 pub mod forward;
+pub mod guard;
 mod lateness;
+pub mod overrides;
+mod own;
+pub(crate) mod pass;
 pub mod renewals;
 pub mod table;
 pub mod wheel;
@@ -17,12 +21,13 @@ pub mod wheel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use registry_state::{LeaseChange, LeaseHold, LeaseView, RevisionEvents};
+use registry_state::{LeaseChange, LeaseHold, LeaseView, RevisionEvents, ServiceKey};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::guard::kept::Kept;
 use self::lateness::Lateness;
-use self::table::{Outcome, Overdue, Renewal, Table};
+use self::table::{Renewal, Table};
 use crate::metrics::Metrics;
 use crate::raft::{Leadership, Observer, Published};
 use crate::request::write::Deadlines;
@@ -41,6 +46,8 @@ struct Shared {
     /// Steady time 0 of the tables.
     origin: Instant,
     reign: Mutex<Reign>,
+    /// On every node: of which services the guard keeps instances.
+    kept: Mutex<Kept>,
     /// Woken when an `Expire` has an outcome, a lease ends, or the reign is over.
     settled: Notify,
     metrics: Metrics,
@@ -61,10 +68,21 @@ enum Reign {
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ticked {
-    /// Some leases seem overdue.
+    /// Some leases seem overdue, or have recovered under the guard.
     pub(crate) overdue: bool,
     /// Begin of the last successful quorum round.
     pub(crate) quorum_at: Instant,
+    /// Lease time.
+    pub(crate) lease_now: Duration,
+}
+
+/// Lease time of a reign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LeaseTime {
+    /// As of the last tick: it is over.
+    pub(crate) now: Duration,
+    /// Not over before this moment, however the clock went on since the last tick.
+    pub(crate) latest: Duration,
 }
 
 impl Leases {
@@ -73,6 +91,7 @@ impl Leases {
         let shared = Shared {
             origin: Instant::now(),
             reign: Mutex::new(Reign::None),
+            kept: Mutex::default(),
             settled: Notify::new(),
             metrics,
             lateness: Mutex::default(),
@@ -214,34 +233,11 @@ impl Leases {
         match &mut *self.reign() {
             Reign::Table { leadership: own, table, quorum_at } if *own == leadership => {
                 let overdue = table.tick(at, quorum_at.saturating_duration_since(self.shared.origin));
-                Some(Ticked { overdue, quorum_at: *quorum_at })
+                let overdue = overdue || table.has_recovered();
+                Some(Ticked { overdue, quorum_at: *quorum_at, lease_now: table.clock().now() })
             }
             _ => None,
         }
-    }
-
-    /// Takes the leases of the next `Expire`; empty if there is none. See [`Table::take_overdue`].
-    pub(crate) fn take_overdue(
-        &self,
-        leadership: Leadership,
-        instances: impl Fn(u64) -> usize,
-    ) -> Vec<Overdue> {
-        match &mut *self.reign() {
-            Reign::Table { leadership: own, table, .. } if *own == leadership => {
-                table.take_overdue(instances)
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    /// Tells what became of an `Expire`, and those who wait for it.
-    pub(crate) fn settle(&self, leadership: Leadership, leases: &[Overdue], outcome: Outcome) {
-        if let Reign::Table { leadership: own, table, .. } = &mut *self.reign()
-            && *own == leadership
-        {
-            table.settled(leases, outcome);
-        }
-        self.shared.settled.notify_waiters();
     }
 
     /// A tick due at `due` came at `now`.
@@ -249,6 +245,16 @@ impl Leases {
         let mut lateness = self.shared.lateness.lock().unwrap_or_else(PoisonError::into_inner);
         let (late, latest) = lateness.ticked(due, now);
         self.shared.metrics.lease_tick(late, latest);
+    }
+
+    /// How long the guard has kept instances of a service, by this node's steady clock: at least that long
+    /// after a restart. Nothing if it keeps none.
+    pub fn held_for(&self, service: &ServiceKey) -> Option<Duration> {
+        self.kept().held_for(service, Instant::now())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn steady(&self, at: Instant) -> Duration {
@@ -261,7 +267,8 @@ impl Leases {
 }
 
 impl Observer for Leases {
-    fn applied(&self, _: &Arc<Published>, _: &[Arc<RevisionEvents>], changes: &[LeaseChange]) {
+    fn applied(&self, published: &Arc<Published>, events: &[Arc<RevisionEvents>], changes: &[LeaseChange]) {
+        self.kept().applied(&published.state, events, Instant::now());
         if changes.is_empty() {
             return;
         }
@@ -275,7 +282,8 @@ impl Observer for Leases {
     }
 
     /// Only a follower installs a snapshot.
-    fn reset(&self, _: &Arc<Published>) {
+    fn reset(&self, published: &Arc<Published>) {
+        self.kept().reset(&published.state, Instant::now());
         self.depose();
     }
 }

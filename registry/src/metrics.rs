@@ -18,10 +18,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
+pub use self::view::View;
+use self::view::ViewGauges;
 use crate::server::observe::ObserveCalls;
 
 pub mod members;
 pub mod membership;
+mod view;
 
 #[cfg(test)]
 mod metrics_test;
@@ -59,34 +62,13 @@ struct Families {
     drains: Family<OutcomeLabel, Counter>,
     drain_wait_seconds: Histogram,
     shed: Family<ClassLabel, Counter>,
+    guard_events: Family<EventLabel, Counter>,
+    overrides_ended: Counter,
     timing_mismatch: Gauge,
     state_divergence: Gauge,
     members: members::MemberMetrics,
     membership: membership::MembershipMetrics,
     view: ViewGauges,
-}
-
-#[derive(Default)]
-struct ViewGauges {
-    role: Family<RoleLabel, Gauge>,
-    ready: Gauge,
-    quarantined: Gauge,
-    stopping: Gauge,
-    term: Gauge,
-    leader: Gauge,
-    last_log_index: Gauge,
-    log_purged_index: Gauge,
-    snapshot_index: Gauge,
-    commit_index: Gauge,
-    applied_index: Gauge,
-    replication_lag: Family<MemberLabel, Gauge>,
-    revision: Gauge,
-    services: Gauge,
-    instances: Family<StateLabel, Gauge>,
-    leases: Gauge,
-    protected_services: Gauge,
-    watchers: Gauge,
-    watch_queue_bytes: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -122,18 +104,13 @@ struct OutcomeLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    event: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RoleLabel {
-    role: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabel {
-    state: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -162,52 +139,6 @@ impl EncodeLabelValue for ForwardOutcome {
         EncodeLabelValue::encode(&name, encoder)
     }
 }
-
-/// How the node is at the moment of a scrape.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct View {
-    /// `leader`, `follower`, `candidate`, `learner` or `none` (no Raft).
-    pub role: &'static str,
-    /// As `/readyz` says.
-    pub ready: bool,
-    /// Out of Raft until someone acts.
-    pub quarantined: bool,
-    /// In an orderly stop.
-    pub stopping: bool,
-    /// Raft term.
-    pub term: u64,
-    /// Raft id of the leader that this node follows; 0 = none.
-    pub leader: u64,
-    /// Last entry of the log.
-    pub last_log_index: u64,
-    /// Last entry removed from the log.
-    pub log_purged_index: u64,
-    /// Last entry in the newest snapshot.
-    pub snapshot_index: u64,
-    /// Last committed entry known.
-    pub commit_index: u64,
-    /// Last applied entry.
-    pub applied_index: u64,
-    /// On the leader: entries that each other member is behind, by raft id.
-    pub replication_lag: Vec<(u64, u64)>,
-    /// Revision of the published state.
-    pub revision: u64,
-    /// Services known.
-    pub services: u64,
-    /// Instances by state, the name of the state in lower case.
-    pub instances: Vec<(&'static str, u64)>,
-    /// Open leases.
-    pub leases: u64,
-    /// Services under the mass-expiry guard.
-    pub protected_services: u64,
-    /// Open watches at this node.
-    pub watchers: u64,
-    /// Bytes queued for them.
-    pub watch_queue_bytes: u64,
-}
-
-/// Every role that [`View::role`] can name: one gauge each, so that the old role goes to 0.
-const ROLES: [&str; 5] = ["leader", "follower", "candidate", "learner", "none"];
 
 /// 50 µs (one fsync on NVMe) to 10 s (the longest sensible call), about two per octave.
 const LATENCY_BUCKETS: [f64; 17] = [
@@ -249,6 +180,8 @@ impl Metrics {
             drains: Family::default(),
             drain_wait_seconds: latency(),
             shed: Family::default(),
+            guard_events: Family::default(),
+            overrides_ended: Counter::default(),
             timing_mismatch: Gauge::default(),
             state_divergence: Gauge::default(),
             members: members::MemberMetrics::default(),
@@ -332,6 +265,17 @@ impl Metrics {
     /// A call of this class was refused for overload.
     pub fn shed(&self, class: &'static str) {
         self.families.shed.get_or_create(&ClassLabel { class }).inc();
+    }
+
+    /// The mass-expiry guard did this so often as this node led: `held` and `ended` (services), `armed`
+    /// (services), `protected` and `recovered` (leases).
+    pub fn guard(&self, event: &'static str, count: u64) {
+        self.families.guard_events.get_or_create(&EventLabel { event }).inc_by(count);
+    }
+
+    /// So many overrides ended because their time was over, as this node led.
+    pub fn overrides_ended(&self, overrides: u64) {
+        self.families.overrides_ended.inc_by(overrides);
     }
 
     /// So many peers have other Raft timings than this node (P/N2).
@@ -437,6 +381,10 @@ impl Families {
         let help = "Time that a Drain waited for the watches of all nodes";
         registry.register_with_unit("drain_wait", help, Unit::Seconds, self.drain_wait_seconds.clone());
         registry.register("calls_shed", "Calls refused for overload, by class", self.shed.clone());
+        let help = "What the mass-expiry guard did as this node led, in services or leases";
+        registry.register("guard_events", help, self.guard_events.clone());
+        let help = "Overrides ended by this leader because their time was over";
+        registry.register("overrides_ended", help, self.overrides_ended.clone());
         let help = "Peers whose Raft timings differ from those of this node";
         registry.register("raft_timing_mismatch", help, self.timing_mismatch.clone());
         let help = "Peers whose state differs from that of this node after the same entries: a bug";
@@ -444,63 +392,5 @@ impl Families {
         self.members.register(registry);
         self.membership.register(registry);
         self.view.register(registry);
-    }
-}
-
-impl ViewGauges {
-    fn register(&self, registry: &mut Registry) {
-        registry.register("role", "1 for the role that this node has", self.role.clone());
-        registry.register("ready", "1 if /readyz says so", self.ready.clone());
-        registry.register("quarantined", "1 if out of Raft until someone acts", self.quarantined.clone());
-        registry.register("stopping", "1 during an orderly stop", self.stopping.clone());
-        registry.register("term", "Raft term", self.term.clone());
-        registry.register("leader", "Raft id of the leader followed, 0 = none", self.leader.clone());
-        registry.register("last_log_index", "Last entry of the log", self.last_log_index.clone());
-        let help = "Last entry removed from the log because a snapshot covers it";
-        registry.register("log_purged_index", help, self.log_purged_index.clone());
-        registry.register("snapshot_index", "Last entry in the newest snapshot", self.snapshot_index.clone());
-        registry.register("commit_index", "Last entry known to be committed", self.commit_index.clone());
-        registry.register("applied_index", "Last entry applied", self.applied_index.clone());
-        let help = "Entries that a member is behind this leader";
-        registry.register("replication_lag_entries", help, self.replication_lag.clone());
-        registry.register("revision", "Revision of the state", self.revision.clone());
-        registry.register("services", "Services known, empty ones included", self.services.clone());
-        registry.register("instances", "Instances by state", self.instances.clone());
-        registry.register("leases", "Open leases", self.leases.clone());
-        let help = "Services held by the mass-expiry guard";
-        registry.register("protected_services", help, self.protected_services.clone());
-        registry.register("watchers", "Open watches at this node", self.watchers.clone());
-        let help = "Events queued for watches of this node";
-        registry.register_with_unit("watch_queue", help, Unit::Bytes, self.watch_queue_bytes.clone());
-    }
-
-    fn set(&self, view: &View) {
-        for role in ROLES {
-            self.role.get_or_create(&RoleLabel { role }).set(i64::from(role == view.role));
-        }
-        self.ready.set(i64::from(view.ready));
-        self.quarantined.set(i64::from(view.quarantined));
-        self.stopping.set(i64::from(view.stopping));
-        self.term.set(signed(view.term));
-        self.leader.set(signed(view.leader));
-        self.last_log_index.set(signed(view.last_log_index));
-        self.log_purged_index.set(signed(view.log_purged_index));
-        self.snapshot_index.set(signed(view.snapshot_index));
-        self.commit_index.set(signed(view.commit_index));
-        self.applied_index.set(signed(view.applied_index));
-        // Members that have left, and the lags of a leadership that has ended, go away.
-        self.replication_lag.clear();
-        for (raft_id, lag) in &view.replication_lag {
-            self.replication_lag.get_or_create(&MemberLabel { raft_id: *raft_id }).set(signed(*lag));
-        }
-        self.revision.set(signed(view.revision));
-        self.services.set(signed(view.services));
-        for (state, count) in &view.instances {
-            self.instances.get_or_create(&StateLabel { state }).set(signed(*count));
-        }
-        self.leases.set(signed(view.leases));
-        self.protected_services.set(signed(view.protected_services));
-        self.watchers.set(signed(view.watchers));
-        self.watch_queue_bytes.set(signed(view.watch_queue_bytes));
     }
 }

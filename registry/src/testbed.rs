@@ -1,13 +1,14 @@
 //! For tests of leases and watches: a state machine that applies, publishes and tells as Raft does, with a
-//! quorum, a leadership and a fate of `Expire` that a test decides.
+//! quorum, a leadership and a fate of the leader's own
+//! proposals that a test decides.
 
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use registry_proto::v1;
-use registry_state::command::{Deregister, LeaseVersion, Register, Registration, Target};
+use registry_state::command::{Deregister, Register, Registration, Target};
 use registry_state::{
-    Applied, ClusterSettings, Command, Expire, HistorySettings, InitCluster, Operation, Reply, State,
+    Applied, ClusterSettings, Command, HistorySettings, InitCluster, Operation, Reply, State,
 };
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -15,15 +16,14 @@ use tonic::Status;
 
 use crate::error::{Error, LeaderHint};
 use crate::lease::Leases;
-use crate::lease::agreement::{Agreement, Expired};
-use crate::lease::table::Overdue;
+use crate::lease::agreement::Agreement;
 use crate::metrics::Metrics;
 use crate::raft::{Leadership, LogPosition, Observer, ProposeError, Published};
 use crate::read_index::Confirmed;
 use crate::server::keep_alive::Heads;
 use crate::watch::{Hub, HubLimits, Source};
 
-/// What becomes of an `Expire`.
+/// What becomes of a proposal of the leader's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is applied.
@@ -170,15 +170,6 @@ pub(crate) fn target(service: &str, id: &str) -> Target {
     }
 }
 
-fn expire(leases: &[Overdue]) -> Operation {
-    let leases = leases.iter().map(|lease| LeaseVersion {
-        lease_id: lease.id,
-        version: lease.version,
-        silent_for_ms: 0,
-    });
-    Operation::Expire(Expire { leases: leases.collect() })
-}
-
 impl Source for Testbed {
     fn published(&self) -> Arc<Published> {
         self.published.load_full()
@@ -223,12 +214,12 @@ impl Agreement for Testbed {
         Ok(Confirmed { leadership, published: self.published.load_full() })
     }
 
-    async fn expire(
+    async fn propose(
         &self,
         leadership: Leadership,
-        leases: &[Overdue],
+        operation: Operation,
         _deadline: Instant,
-    ) -> Result<Expired, ProposeError> {
+    ) -> Result<Reply, ProposeError> {
         let mut fate = self.fate.subscribe();
         let fate = *fate.wait_for(|fate| *fate != Fate::Open).await.unwrap();
         if Agreement::leadership(self) != Some(leadership) {
@@ -237,10 +228,10 @@ impl Agreement for Testbed {
         if fate == Fate::Unknown {
             return Err(ProposeError::OutcomeUnknown);
         }
-        let Reply::Expired { leases, instances, .. } = self.apply(expire(leases)).reply else { panic!() };
+        let reply = self.apply(operation).reply;
         if fate == Fate::UnknownApplied {
             return Err(ProposeError::OutcomeUnknown);
         }
-        Ok(Expired { leases, instances })
+        Ok(reply)
     }
 }

@@ -60,6 +60,40 @@ impl Api {
         limited(async move { client.heartbeat(request).await }).await
     }
 
+    /// Sets an override.
+    pub async fn set_override(
+        &self,
+        request: v1::SetInstanceOverrideRequest,
+    ) -> Result<v1::SetInstanceOverrideResponse, Status> {
+        let mut client = self.registry.clone();
+        limited(async move { client.set_instance_override(request).await }).await
+    }
+
+    /// Clears an override.
+    pub async fn clear_override(
+        &self,
+        request: v1::ClearInstanceOverrideRequest,
+    ) -> Result<v1::ClearInstanceOverrideResponse, Status> {
+        let mut client = self.registry.clone();
+        limited(async move { client.clear_instance_override(request).await }).await
+    }
+
+    /// Lists overrides.
+    pub async fn overrides(
+        &self,
+        request: v1::ListInstanceOverridesRequest,
+    ) -> Result<v1::ListInstanceOverridesResponse, Status> {
+        let mut client = self.registry.clone();
+        limited(async move { client.list_instance_overrides(request).await }).await
+    }
+
+    /// Ends the mass-expiry guard of a service.
+    pub async fn end_protection(&self, service: &str) -> Result<v1::EndProtectionResponse, Status> {
+        let mut client = self.registry.clone();
+        let request = v1::EndProtectionRequest { service_name: service.into(), ..Default::default() };
+        limited(async move { client.end_protection(request).await }).await
+    }
+
     /// Reads a service.
     pub async fn discover(
         &self,

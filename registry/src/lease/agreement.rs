@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use registry_state::command::LeaseVersion;
-use registry_state::{Command, Expire, Operation, Reply};
+use registry_state::{Command, Operation, Reply};
 use tokio::time::{Instant, sleep};
 
-use super::table::Overdue;
 use crate::environment::Clock;
 use crate::error::Error;
 use crate::raft::{Consensus, Leadership, ProposeError, Published};
@@ -28,25 +26,16 @@ pub trait Agreement: Send + Sync + 'static {
     /// `NotLeader` or `NoQuorum`.
     async fn confirm(&self, deadline: Instant) -> Result<Confirmed, Error>;
 
-    /// Proposes once, as `leadership` only, that these leases end (P/L4).
+    /// Proposes once, as `leadership` only (P/L4).
     ///
     /// # Errors
     /// See [`ProposeError`].
-    async fn expire(
+    async fn propose(
         &self,
         leadership: Leadership,
-        leases: &[Overdue],
+        operation: Operation,
         deadline: Instant,
-    ) -> Result<Expired, ProposeError>;
-}
-
-/// What an `Expire` did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Expired {
-    /// Leases that ended.
-    pub leases: u32,
-    /// Instances removed.
-    pub instances: u32,
+    ) -> Result<Reply, ProposeError>;
 }
 
 /// Pause before a full queue of rounds is tried again: about a round.
@@ -86,26 +75,14 @@ impl Agreement for RaftAgreement {
         }
     }
 
-    async fn expire(
+    async fn propose(
         &self,
         leadership: Leadership,
-        leases: &[Overdue],
+        operation: Operation,
         deadline: Instant,
-    ) -> Result<Expired, ProposeError> {
-        let leases = leases.iter().map(|lease| LeaseVersion {
-            lease_id: lease.id,
-            version: lease.version,
-            silent_for_ms: 0,
-        });
-        let command = Command {
-            proposed_at_unix_ms: self.clock.unix_ms(),
-            request: None,
-            operation: Operation::Expire(Expire { leases: leases.collect() }),
-        };
+    ) -> Result<Reply, ProposeError> {
+        let command = Command { proposed_at_unix_ms: self.clock.unix_ms(), request: None, operation };
         let outcome = self.consensus.propose_as(leadership, &command, deadline).await?;
-        Ok(match outcome.applied.reply {
-            Reply::Expired { leases, instances, .. } => Expired { leases, instances },
-            _ => Expired::default(),
-        })
+        Ok(outcome.applied.reply.clone())
     }
 }

@@ -137,7 +137,8 @@ async fn what_is_applied_while_the_table_is_filled_is_not_missed() {
 async fn many_leases_expire_in_bounded_entries() {
     let testbed = leader().await;
     for id in 0..1_000 {
-        testbed.register("a", &id.to_string(), TTL_MS);
+        // Services so small that the guard leaves them alone.
+        testbed.register(&format!("a{}", id / 4), &id.to_string(), TTL_MS);
     }
     let before = testbed.state().revision();
     sleep(TTL + seconds(2)).await;

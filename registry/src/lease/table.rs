@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::guard::{Vitals, is_overdue};
 use super::wheel::Wheel;
 
 /// The most that lease time moves in one tick (P/L3): whatever froze the leader also froze renewals.
@@ -65,7 +66,8 @@ impl LeaseClock {
 pub enum Renewal {
     /// The deadline moved, or there is none to move (the guard holds the lease).
     Moved,
-    /// The lease is in an `Expire` under way: its outcome decides (P/L4).
+    /// An entry of the log decides: the lease is in an `Expire` under way (P/L4), or the guard has let it
+    /// go and its `Unprotect` has to be applied first (P/L6).
     Expiring,
     /// The table does not have it: ended, permanent, or not applied yet. The state knows.
     Unknown,
@@ -99,13 +101,31 @@ struct Lease {
     /// Slot of the last filing; earlier filings are ignored.
     slot: u64,
     phase: Phase,
+    /// It stands in `overdue`, rightly or no longer.
+    listed: bool,
+    /// The guard let it go and nothing in the log says that its owner is back.
+    released: bool,
+    /// The guard has it, but its owner was heard: an `Unprotect` has to be proposed.
+    recovering: bool,
+}
+
+impl Lease {
+    fn running(version: u64, ttl: Duration, deadline: Duration, slot: u64) -> Self {
+        let (phase, listed, released, recovering) = (Phase::Running, false, false, false);
+        Self { version, ttl, deadline, slot, phase, listed, released, recovering }
+    }
+
+    /// How long its owner has been silent, in lease time.
+    fn silent(&self, now: Duration) -> Duration {
+        (now + self.ttl).saturating_sub(self.deadline)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Filed in the wheel.
     Running,
-    /// Its slot has fired; listed in `overdue`.
+    /// Its slot has fired, or the guard let it go; listed in `overdue`.
     Overdue,
     /// In an `Expire` under way, or in one whose outcome is not known.
     Expiring,
@@ -119,15 +139,32 @@ pub struct Table {
     clock: LeaseClock,
     wheel: Wheel,
     leases: HashMap<u64, Lease>,
-    /// Leases whose slot has fired, or whose `Expire` has to be repeated; each once.
+    /// Leases whose slot has fired, that the guard let go, or whose `Expire` has to be repeated; each once.
     overdue: Vec<u64>,
+    /// Leases that became `recovering`.
+    recovered: Vec<u64>,
+    /// A guard is about to end: from now on owners of what it keeps wait for their `Unprotect`, since the
+    /// next leader may find them let go.
+    letting_go: bool,
 }
 
 impl Table {
     /// An empty table of a leadership whose own no-op was applied by the steady time `at`.
     pub fn new(at: Duration) -> Self {
         let clock = LeaseClock::new(at);
-        Self { clock, wheel: Wheel::new(clock.now()), leases: HashMap::new(), overdue: Vec::new() }
+        Self {
+            clock,
+            wheel: Wheel::new(clock.now()),
+            leases: HashMap::new(),
+            overdue: Vec::new(),
+            recovered: Vec::new(),
+            letting_go: false,
+        }
+    }
+
+    /// The clock of its deadlines.
+    pub fn clock(&self) -> &LeaseClock {
+        &self.clock
     }
 
     /// Number of leases with or without a deadline; permanent ones are not in the table.
@@ -154,27 +191,46 @@ impl Table {
             // An Expire under way names an older version: it can no longer end this lease.
             let filed = lease.phase == Phase::Running && lease.slot <= self.wheel.slot_of(deadline);
             let slot = if filed { lease.slot } else { self.wheel.file(id, deadline) };
-            *lease = Lease { version, ttl, deadline, slot, phase: Phase::Running };
+            *lease = Lease { listed: lease.listed, ..Lease::running(version, ttl, deadline, slot) };
             return;
         }
         let slot = self.wheel.file(id, deadline);
-        self.leases.insert(id, Lease { version, ttl, deadline, slot, phase: Phase::Running });
+        self.leases.insert(id, Lease::running(version, ttl, deadline, slot));
     }
 
     /// The mass-expiry guard keeps a lease: it has no deadline until its owner writes or the guard lets
     /// it go (P/L6). `ttl` is for a lease that the table does not have yet.
     pub fn held(&mut self, id: u64, version: u64, ttl: Duration) {
-        let ttl = self.leases.get(&id).map_or(ttl, |known| known.ttl);
-        let lease = Lease { version, ttl, deadline: Duration::MAX, slot: 0, phase: Phase::Held };
-        self.leases.insert(id, lease);
+        let now = self.clock.now();
+        let fresh = Lease::running(version, ttl, Duration::MAX, 0);
+        let lease = self.leases.entry(id).or_insert(fresh);
+        // Renewed while the `Protect` was on its way: its owner has been answered already.
+        let heard = lease.deadline != Duration::MAX && !is_overdue(lease.silent(now), lease.ttl);
+        let recovering = lease.recovering || heard;
+        if recovering && !lease.recovering {
+            self.recovered.push(id);
+        }
+        let (phase, released, deadline) = (Phase::Held, false, Duration::MAX);
+        *lease = Lease { version, deadline, slot: 0, phase, released, recovering, ..*lease };
     }
 
     /// The guard lets a lease go: it is due at once (P/L6). `ttl` as in [`Table::held`].
     pub fn released(&mut self, id: u64, version: u64, ttl: Duration) {
-        let ttl = self.leases.get(&id).map_or(ttl, |known| known.ttl);
         let deadline = self.clock.now();
-        let slot = self.wheel.file(id, deadline);
-        self.leases.insert(id, Lease { version, ttl, deadline, slot, phase: Phase::Running });
+        let lease = self.leases.entry(id).or_insert(Lease::running(version, ttl, deadline, 0));
+        if lease.phase != Phase::Expiring {
+            *lease = Lease { version, deadline, slot: 0, phase: Phase::Overdue, released: true, ..*lease };
+            self.list(id);
+        }
+    }
+
+    fn list(&mut self, id: u64) {
+        if let Some(lease) = self.leases.get_mut(&id)
+            && !lease.listed
+        {
+            lease.listed = true;
+            self.overdue.push(id);
+        }
     }
 
     /// A lease has ended.
@@ -187,15 +243,63 @@ impl Table {
         let now = self.clock.at(arrived);
         match self.leases.get_mut(&id) {
             None => Renewal::Unknown,
-            Some(lease) => match lease.phase {
-                Phase::Expiring => Renewal::Expiring,
-                Phase::Held => Renewal::Moved,
-                Phase::Running | Phase::Overdue => {
+            Some(lease) if lease.phase == Phase::Expiring => Renewal::Expiring,
+            Some(lease) => {
+                let held = lease.phase == Phase::Held;
+                if !held {
                     lease.deadline = lease.deadline.max(now + lease.ttl);
-                    Renewal::Moved
                 }
-            },
+                if (held || lease.released) && !lease.recovering {
+                    lease.recovering = true;
+                    self.recovered.push(id);
+                }
+                let waits = lease.released || (held && self.letting_go);
+                if waits { Renewal::Expiring } else { Renewal::Moved }
+            }
         }
+    }
+
+    /// Takes leases for one `Unprotect`: the guard has them, and their owners are back. Bounded as an
+    /// `Expire`; call [`Table::unprotected`] with its outcome.
+    pub fn take_recovered(&mut self, instances: impl Fn(u64) -> usize) -> Vec<(u64, u64)> {
+        let (mut taken, mut room) = (Vec::new(), EXPIRE_INSTANCES);
+        while let Some(&id) = self.recovered.last() {
+            if let Some(lease) = self.leases.get(&id).filter(|lease| lease.recovering) {
+                let size = instances(id).max(1);
+                if taken.len() == EXPIRE_LEASES || (size > room && !taken.is_empty()) {
+                    break;
+                }
+                room = room.saturating_sub(size);
+                taken.push((id, lease.version));
+            }
+            self.recovered.pop();
+        }
+        taken
+    }
+
+    /// An `Unprotect` has an outcome: what it did not reach is taken again.
+    pub fn unprotected(&mut self, leases: &[(u64, u64)]) {
+        let again = |id: &u64| self.leases.get(id).is_some_and(|lease| lease.recovering);
+        self.recovered.extend(leases.iter().map(|(id, _)| *id).filter(again));
+    }
+
+    /// Whether owners are back whom the guard has.
+    pub fn has_recovered(&self) -> bool {
+        !self.recovered.is_empty()
+    }
+
+    /// A guard is about to end, or has ended or stays.
+    pub fn let_go(&mut self, begins: bool) {
+        self.letting_go = begins;
+    }
+
+    /// What is known of a lease; nothing if it is permanent or not open.
+    pub fn vitals(&self, id: u64) -> Option<Vitals> {
+        let lease = self.leases.get(&id)?;
+        let silent = lease.silent(self.clock.now());
+        let kept = lease.phase == Phase::Held || lease.released;
+        let overdue = !lease.recovering && (kept || is_overdue(silent, lease.ttl));
+        Some(Vitals { id, version: lease.version, ttl: lease.ttl, silent, kept, overdue })
     }
 
     /// Moves lease time on and looks at the slots that have fired. `quorum_at`: when the last successful
@@ -213,7 +317,9 @@ impl Table {
                     lease.slot = self.wheel.file(id, lease.deadline);
                 } else {
                     lease.phase = Phase::Overdue;
-                    self.overdue.push(id);
+                    if !std::mem::replace(&mut lease.listed, true) {
+                        self.overdue.push(id);
+                    }
                 }
             }
         }
@@ -231,7 +337,7 @@ impl Table {
         while let Some(&id) = self.overdue.last() {
             if let Some(lease) = self.leases.get_mut(&id) {
                 let due = match lease.phase {
-                    Phase::Overdue => lease.deadline <= now,
+                    Phase::Overdue => lease.deadline <= now && !lease.recovering,
                     // Of a pass whose outcome is not known: nobody was told that it lives, so it may be
                     // named again.
                     Phase::Expiring => true,
@@ -250,6 +356,7 @@ impl Table {
                     lease.phase = Phase::Running;
                     lease.slot = self.wheel.file(id, lease.deadline);
                 }
+                lease.listed = false;
             }
             self.overdue.pop();
         }
@@ -267,7 +374,7 @@ impl Table {
             if outcome == Outcome::Certain {
                 lease.phase = Phase::Overdue;
             }
-            self.overdue.push(overdue.id);
+            self.list(overdue.id);
         }
     }
 }

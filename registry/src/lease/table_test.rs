@@ -139,11 +139,51 @@ fn permanent_leases_and_those_held_by_the_guard_never_expire() {
 fn a_lease_that_the_guard_lets_go_is_due_at_once() {
     let mut table = Table::new(ms(0));
     table.opened(1, 1, TTL, ms(0));
-    run(&mut table, 0, 1_000);
+    run(&mut table, 0, 4_000);
     table.held(1, 1, TTL);
-    assert_eq!(run(&mut table, 1_250, 60_000), NONE);
+    assert_eq!(run(&mut table, 4_250, 60_000), NONE);
     table.released(1, 1, TTL);
     assert_eq!(run(&mut table, 60_250, 61_500), [1]);
+}
+
+#[test]
+fn a_lease_that_was_renewed_while_the_guard_took_it_has_recovered() {
+    let mut table = Table::new(ms(0));
+    (1..=3).for_each(|id| table.opened(id, 1, TTL, ms(0)));
+    run(&mut table, 0, 4_000);
+    assert_eq!(table.renew(2, ms(4_000)), Renewal::Moved);
+    (1..=2).for_each(|id| table.held(id, 1, TTL));
+    assert_eq!(table.take_recovered(|_| 1), [(2, 1)]);
+    assert!(!table.has_recovered());
+    // Its Unprotect failed, and the other owner is back as well.
+    table.unprotected(&[(2, 1)]);
+    assert_eq!(table.renew(1, ms(4_100)), Renewal::Moved);
+    assert_eq!(table.renew(1, ms(4_200)), Renewal::Moved);
+    assert_eq!(table.take_recovered(|_| 1), [(1, 1), (2, 1)]);
+    // One is applied.
+    table.opened(1, 2, TTL, ms(4_300));
+    table.unprotected(&[(1, 1), (2, 1)]);
+    assert_eq!(table.take_recovered(|_| 1), [(2, 1)]);
+    assert_eq!(run(&mut table, 4_250, 9_000), [3]);
+}
+
+#[test]
+fn while_a_guard_ends_and_after_it_owners_wait_until_the_log_has_their_return() {
+    let mut table = Table::new(ms(0));
+    (1..=3).for_each(|id| table.opened(id, 1, TTL, ms(0)));
+    run(&mut table, 0, 4_000);
+    (1..=3).for_each(|id| table.held(id, 1, TTL));
+    table.let_go(true);
+    assert_eq!(table.renew(1, ms(4_000)), Renewal::Expiring);
+    table.released(2, 1, TTL);
+    assert_eq!(table.renew(2, ms(4_000)), Renewal::Expiring);
+    table.released(3, 1, TTL);
+    table.let_go(false);
+    assert_eq!(run(&mut table, 4_250, 4_250), [3], "whoever is back is not expired");
+    assert_eq!(table.renew(1, ms(4_300)), Renewal::Moved);
+    assert_eq!(table.renew(2, ms(4_300)), Renewal::Expiring);
+    table.opened(2, 2, TTL, ms(4_300));
+    assert_eq!(table.renew(2, ms(4_300)), Renewal::Moved);
 }
 
 #[test]

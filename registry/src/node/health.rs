@@ -71,6 +71,9 @@ fn running(consensus: &Consensus, view: View) -> View {
         ],
         leases: state.lease_count() as u64,
         protected_services: held,
+        protected_leases: state.kept_leases() as u64,
+        protected_instances: counts.protected.into(),
+        overrides: state.override_count() as u64,
         ..view
     }
 }

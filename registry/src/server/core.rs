@@ -48,6 +48,8 @@ pub struct Core {
     pub watches: Watches,
     /// The open watches.
     pub hub: Hub,
+    /// Deadlines of leases, and for how long the guard has kept what it keeps.
+    pub leases: Leases,
     /// How the other members are; probed by [`MemberHealth::run`] where that runs.
     pub member_health: MemberHealth,
 }
@@ -108,7 +110,7 @@ impl Core {
         tokio::spawn(expiry::run(leases.clone(), agreement.clone()));
         let (forwarder, forwarding) = forward::forwarder(consensus.clone(), peers.clone(), metrics);
         tokio::spawn(forwarding.run());
-        let renewals = Renewals::new(leases, agreement, forwarder);
+        let renewals = Renewals::new(leases.clone(), agreement, forwarder);
         let heads = Arc::new(head.clone());
         let keep_alive = KeepAlive::new(renewals.clone(), heads.clone(), hub.closing());
 
@@ -128,6 +130,7 @@ impl Core {
             renewals,
             watches,
             hub,
+            leases,
             member_health,
         }
     }

@@ -44,7 +44,8 @@ impl raw::DiscoveryService for DiscoveryService {
             let query = convert::discover(request.into_inner())?;
             let view = core.reader.view(&query.freshness, &caller).await?;
             let header = core.head.of(&view);
-            Ok(pages::discover(&query, &view.published.state, header, &self.encoded))
+            let held_for = |service: &_| core.leases.held_for(service);
+            Ok(pages::discover(&query, &view.published.state, header, &self.encoded, held_for))
         };
         discover.await.map(Response::new).map_err(|error| core.head.status(error))
     }

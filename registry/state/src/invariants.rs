@@ -40,6 +40,8 @@ impl State {
     fn check_instances(&self) -> Result<(), String> {
         let numbers: BTreeMap<u64, _> = self.services.iter().map(|(key, s)| (s.number, key)).collect();
         ensure!(numbers.len() == self.services.len(), "two services have one number");
+        let unarmed = self.services.iter().filter(|(_, service)| service.guard != GuardState::Armed);
+        ensure!(unarmed.map(|(key, _)| key).eq(self.unarmed.iter()), "the guards are not those indexed");
         let mut bytes = 0;
         for (slot, record) in &self.instances {
             let name = format!("{}/{}", record.service, record.instance_id);
@@ -150,6 +152,9 @@ impl State {
         let shown = self.instances.values().filter(|record| record.operator_override.is_some()).count();
         let registered = self.overrides.keys().filter(|key| self.registered(key).is_some()).count();
         ensure!(shown == registered, "{shown} instances show overrides, {registered} have one");
+        let timed = self.overrides.iter().filter(|(_, entry)| entry.remaining_ms.is_some());
+        let timed: BTreeSet<_> = timed.map(|(key, entry)| (entry.shared.revision, key.clone())).collect();
+        ensure!(timed.iter().eq(self.timed_overrides.iter()), "the overrides that end are not those indexed");
         Ok(())
     }
 

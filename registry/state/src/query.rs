@@ -1,5 +1,6 @@
 //! Lookups on a state.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use smol_str::SmolStr;
@@ -224,13 +225,41 @@ impl State {
             .map(|(key, entry)| self.view_override(key, entry))
     }
 
-    /// Services whose guard is not armed, with what it does; for a new leader (P/L6). Looks at every
-    /// service.
+    /// Number of overrides, for registered instances or not.
+    pub fn override_count(&self) -> usize {
+        self.overrides.len()
+    }
+
+    /// The overrides that end by themselves and were set after `revision`, in the order of their versions;
+    /// for the timers of a leader (P/L7).
+    pub fn timed_overrides_after(&self, revision: Revision) -> impl Iterator<Item = OverrideView<'_>> {
+        let first = (revision.saturating_add(1), InstanceKey::new("", "", ""));
+        self.timed_overrides.range(first..).filter_map(|(_, key)| self.timed_override(key))
+    }
+
+    /// The override with this version, if it is there and ends by itself.
+    pub fn timed_override_of(&self, version: Revision) -> Option<OverrideView<'_>> {
+        self.timed_overrides_after(version.checked_sub(1)?)
+            .next()
+            .filter(|view| view.operator_override.revision == version)
+    }
+
+    fn timed_override(&self, key: &InstanceKey) -> Option<OverrideView<'_>> {
+        self.overrides.get_key_value(key).map(|(key, entry)| self.view_override(key, entry))
+    }
+
+    /// Services whose guard is not armed, with what it does; for the leader (P/L6).
     pub fn guards(&self) -> impl Iterator<Item = (&Arc<ServiceKey>, GuardState)> {
-        self.services
-            .iter()
-            .filter(|(_, service)| service.guard != GuardState::Armed)
-            .map(|(key, service)| (key, service.guard))
+        self.unarmed.iter().filter_map(|key| Some((key, self.services.get(key)?.guard)))
+    }
+
+    /// Number of leases that the guard keeps or has let go. Looks at the services that it has, no others.
+    pub fn kept_leases(&self) -> usize {
+        let services = self.unarmed.iter().filter_map(|key| self.services.get(key));
+        let records = services.flat_map(|service| self.instances_of(service.number, ""));
+        let kept: BTreeSet<LeaseId> =
+            records.filter(|record| record.is_protected()).map(|record| record.lease_id).collect();
+        kept.len()
     }
 
     /// The changes after `revision`, in order.

@@ -40,8 +40,12 @@ pub struct State {
 
     pub(crate) services: OrdMap<Arc<ServiceKey>, Service>,
     pub(crate) next_service: u64,
+    /// Services whose guard is not armed: few, so that a leader need not look at all.
+    pub(crate) unarmed: OrdSet<Arc<ServiceKey>>,
     pub(crate) instances: OrdMap<Slot, Arc<InstanceRecord>>,
     pub(crate) overrides: OrdMap<InstanceKey, OverrideEntry>,
+    /// Overrides that end by themselves, by version, so that a leader finds new ones without a search.
+    pub(crate) timed_overrides: OrdSet<(Revision, InstanceKey)>,
     pub(crate) leases: OrdMap<LeaseId, Lease>,
     /// Which instances a lease keeps.
     pub(crate) lease_slots: OrdSet<(LeaseId, Slot)>,
@@ -75,8 +79,10 @@ impl Default for State {
             tombstones: imbl::Vector::new(),
             services: OrdMap::new(),
             next_service: 0,
+            unarmed: OrdSet::new(),
             instances: OrdMap::new(),
             overrides: OrdMap::new(),
+            timed_overrides: OrdSet::new(),
             leases: OrdMap::new(),
             lease_slots: OrdSet::new(),
             clients: Clients::default(),

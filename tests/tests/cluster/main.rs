@@ -6,6 +6,8 @@ mod dev;
 mod drain;
 mod failover;
 mod frozen;
+mod guard;
+mod overrides;
 mod partitions;
 mod polite_end;
 mod reads_and_writes;

@@ -87,9 +87,9 @@ pub fn counts(counts: &Counts) -> v1::InstanceCounts {
 }
 
 /// What the mass-expiry guard does for a service; `None` if it keeps nothing.
-pub fn protection(counts: &Counts, held_for: Option<Duration>) -> Option<v1::ServiceProtection> {
+pub fn protection(counts: &Counts, held_for: impl FnOnce() -> Duration) -> Option<v1::ServiceProtection> {
     (counts.protected > 0)
-        .then(|| v1::ServiceProtection { instances: counts.protected, held_for: held_for.map(duration) })
+        .then(|| v1::ServiceProtection { instances: counts.protected, held_for: Some(duration(held_for())) })
 }
 
 /// A duration as it is sent.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use registry_proto::raw;
@@ -23,12 +24,13 @@ const KEPT_BYTES: usize = 64 << 20;
 /// What a kept page costs beside its instances, in bytes.
 const PAGE_OVERHEAD_BYTES: usize = 256;
 
-/// The answer to Discover.
+/// The answer to Discover. `held_for` tells how long the guard has kept instances of a service.
 pub(super) fn discover(
     query: &DiscoverQuery,
     state: &State,
     header: v1::ResponseHeader,
     encoded: &EncodedPages,
+    held_for: impl Fn(&ServiceKey) -> Option<Duration>,
 ) -> raw::ServiceDiscoveryResponse {
     let Some(service) = state.service(&query.namespace, &query.service_name) else {
         return raw::ServiceDiscoveryResponse {
@@ -63,7 +65,7 @@ pub(super) fn discover(
         status: service.status() as i32,
         counts: Some(convert::counts(service.counts())),
         service_revision: service.revision(),
-        protection: convert::protection(service.counts(), None),
+        protection: convert::protection(service.counts(), || held_for(service.key()).unwrap_or_default()),
         unchanged,
         next_page_token: next_page_token.unwrap_or_default(),
     }

@@ -49,7 +49,7 @@ fn answer_with(state: &State, query: &DiscoverQuery, encoded: &EncodedPages) -> 
     use prost::Message;
     let header =
         v1::ResponseHeader { epoch: state.epoch(), revision: state.revision(), ..Default::default() };
-    let bytes = discover(query, state, header, encoded).encode_to_vec();
+    let bytes = discover(query, state, header, encoded, |_| Some(Duration::from_secs(7))).encode_to_vec();
     v1::ServiceDiscoveryResponse::decode(bytes.as_slice()).unwrap()
 }
 

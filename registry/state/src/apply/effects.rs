@@ -116,6 +116,7 @@ impl State {
             }
             self.digest.remove(digest::of_service(key, &service));
             self.services.remove(key);
+            self.unarmed.remove(key);
             let Some(namespace) = self.namespaces.get_mut(&key.namespace) else { continue };
             namespace.services = namespace.services.saturating_sub(1);
             if namespace.services == 0 {
@@ -255,6 +256,9 @@ impl State {
         let service = Service { number, counts: Counts::default(), revision, guard };
         self.digest.add(digest::of_service(&key, &service));
         self.namespaces.entry(key.namespace.clone()).or_default().services += 1;
+        if guard != GuardState::Armed {
+            self.unarmed.insert(key.clone());
+        }
         self.services.insert(key, service);
         number
     }
@@ -273,11 +277,18 @@ impl State {
     }
 
     pub(super) fn set_guard(&mut self, key: &ServiceKey, guard: GuardState) {
-        if let Some(service) = self.services.get_mut(key) {
-            self.digest.remove(digest::of_service(key, service));
-            service.guard = guard;
-            self.digest.add(digest::of_service(key, service));
-        }
+        let Some((shared, mut service)) = self.services.get_key_value(key).map(|(k, s)| (k.clone(), *s))
+        else {
+            return;
+        };
+        self.digest.remove(digest::of_service(key, &service));
+        service.guard = guard;
+        self.digest.add(digest::of_service(key, &service));
+        match guard {
+            GuardState::Armed => self.unarmed.remove(&shared),
+            GuardState::Holding { .. } | GuardState::Disarmed => self.unarmed.insert(shared.clone()),
+        };
+        self.services.insert(shared, service);
     }
 
     /// Opens a lease under the random id that the proposer drew, or under the next free one: an id that

@@ -155,10 +155,14 @@ impl State {
     pub(crate) fn store_override(&mut self, key: &InstanceKey, entry: Option<OverrideEntry>) {
         if let Some(present) = self.overrides.get(key) {
             self.digest.remove(digest::of_override(key, present));
+            self.timed_overrides.remove(&(present.shared.revision, key.clone()));
         }
         match entry {
             Some(entry) => {
                 self.digest.add(digest::of_override(key, &entry));
+                if entry.remaining_ms.is_some() {
+                    self.timed_overrides.insert((entry.shared.revision, key.clone()));
+                }
                 self.overrides.insert(key.clone(), entry);
             }
             None => {
