@@ -27,7 +27,7 @@ use registry_state::{Command, MembershipOwner, Operation, Reason, Reply};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::admit::Admitted;
-pub use self::change::{Changed, TransferWish};
+pub use self::change::{Changed, Promotion, TransferWish};
 pub use self::introduce::Introducer;
 use self::observe::{Observations, Sight};
 pub use self::plan::{Step, View, Why};

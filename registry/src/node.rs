@@ -43,12 +43,13 @@ use crate::identity::{DataFolder, FolderLock};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use crate::raft::LogDisk;
+use crate::server::admin::{AdminParts, AdminService, Token, Word};
 use crate::server::core::Core;
 use crate::server::front::Front;
 use crate::server::listen::Server;
 use crate::server::peer::PeerService;
 use crate::server::peer::forward::ForwardService;
-use crate::server::peer::identity::IdentityService;
+use crate::server::peer::identity::{IdentityService, compatibility};
 use crate::server::{self, Health};
 use crate::standing::Standing;
 use crate::watch::{Hub, HubLimits};
@@ -138,6 +139,8 @@ struct Node {
     health: Health,
     renewals: Arc<LateRenewals>,
     membership: LateMembership,
+    /// The operator's word to found the cluster.
+    word: Word,
     /// What answers by Raft, once it runs.
     core: OnceLock<Core>,
     client_server: Server,
@@ -204,7 +207,18 @@ impl Node {
             renewals: renewals.clone(),
             membership: Arc::new(membership.clone()),
         };
-        let routes = Routes::new(peer_service.into_server());
+        let word = Word::default();
+        let admin = AdminService::new(AdminParts {
+            token: Token::load(config.admin_token_file.as_deref()).map_err(Fatal::config)?,
+            identity: peer_service.identity.clone(),
+            standing: standing.clone(),
+            membership: membership.0.clone(),
+            config: config.clone(),
+            compatibility: compatibility(&config.raft),
+            word: word.clone(),
+            begun: Instant::now(),
+        });
+        let routes = Routes::new(peer_service.into_server()).add_service(admin.into_server());
         let peer_server = async { Server::start(peer_listener, routes, calls) };
         let peer_server = on(&spawners.raft, peer_server).await?.map_err(Fatal::io)?;
         let endpoints = NodeHealth::new(standing.clone(), metrics.clone(), hub.clone());
@@ -222,6 +236,7 @@ impl Node {
             health,
             renewals,
             membership,
+            word,
             core: OnceLock::new(),
             client_server,
             peer_server,

@@ -19,6 +19,7 @@ mod room;
 mod runtime;
 mod serve;
 mod snapshot;
+mod snapshot_now;
 mod snapshotting;
 mod start;
 mod state_machine;
@@ -35,6 +36,7 @@ pub use options::{RaftIdentity, RaftOptions, Timings};
 pub use published::{Elapsed, HashMark, Observer, Published};
 pub use room::Room;
 pub use runtime::seed_raft;
+pub use snapshot_now::SnapshotMade;
 pub use start::{Built, LogDisk, Surroundings, build};
 pub use status::{Failure, Follower, Leadership, LogPosition, Member, Membership, RaftStatus, Role, Vote};
 

@@ -4,6 +4,7 @@
 //! they all ask [`front::Front`] for the parts that answer ([`core::Core`]), which are there once Raft runs.
 
 pub mod abortable;
+pub mod admin;
 pub mod cluster;
 pub mod convert;
 pub mod core;

@@ -13,18 +13,34 @@ pub struct PeerError {
     reason: PeerErrorReason,
     message: String,
     metadata: Vec<(&'static str, String)>,
+    /// Fields that break a rule, and the rules.
+    fields: Vec<(String, String)>,
 }
 
 impl PeerError {
     /// An error with its reason and a message for people that says what to do next.
     pub fn new(reason: PeerErrorReason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), metadata: Vec::new() }
+        Self { reason, message: message.into(), metadata: Vec::new(), fields: Vec::new() }
     }
 
     /// The same error with what `PeerErrorReason` names beside it.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
         self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    /// INVALID_FIELD for one field.
+    pub fn bad_field(field: &str, rule: impl Into<String>) -> Self {
+        Self::new(PeerErrorReason::InvalidField, "a field breaks a rule").field(field, rule)
+    }
+
+    /// The same error with one more field that breaks a rule.
+    #[must_use]
+    pub fn field(mut self, field: &str, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        self.message.push_str(&format!("; {field}: {rule}"));
+        self.fields.push((field.to_owned(), rule));
         self
     }
 
@@ -79,8 +95,11 @@ impl From<PeerError> for Status {
     fn from(error: PeerError) -> Self {
         let metadata: std::collections::HashMap<String, String> =
             error.metadata.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        let details =
+        let mut details =
             ErrorDetails::with_error_info(reason_name(error.reason), INTERNAL_ERROR_DOMAIN, metadata);
+        for (field, rule) in error.fields {
+            details.add_bad_request_violation(field, rule);
+        }
         Self::with_error_details(code(error.reason), error.message, details)
     }
 }

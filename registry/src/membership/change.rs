@@ -26,6 +26,21 @@ pub struct Changed {
     pub voters_target: u32,
 }
 
+/// Who shall vote, and how the caller sees the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct Promotion {
+    /// Learners that get a vote.
+    pub raft_ids: BTreeSet<u64>,
+    /// Voters that lose vote and place in the same change.
+    pub replaced: BTreeSet<u64>,
+    /// Entries that each learner may be behind; `None` = 1,000.
+    pub max_lag_entries: Option<u64>,
+    /// The membership that the caller has seen.
+    pub expected: Option<LogPosition>,
+    /// On whose behalf; `None` = whoever the settings name.
+    pub owner: Option<MembershipOwner>,
+}
+
 /// Who shall lead, and how the caller sees the cluster.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferWish {
@@ -42,40 +57,42 @@ impl Membership {
     ///
     /// # Errors
     /// See `AdminService.PromoteMember`.
-    pub async fn promote(
-        &self,
-        raft_ids: &BTreeSet<u64>,
-        replaced: &BTreeSet<u64>,
-        max_lag: Option<u64>,
-        (expected, owner): (Option<LogPosition>, Option<MembershipOwner>),
-        deadline: Instant,
-    ) -> Result<Changed, PeerError> {
+    pub async fn promote(&self, promotion: Promotion, deadline: Instant) -> Result<Changed, PeerError> {
+        let Promotion { raft_ids, replaced, max_lag_entries, expected, owner } = promotion;
         let _turn = self.turn(deadline).await?;
         let reign = self.reign(deadline).await?;
         self.check(&reign, expected, owner)?;
-        let status = self.shared.consensus.status();
-        let (voters, members) = (status.membership.voters(), &status.membership.members);
+        let voters = self.raft_membership().voters();
         for id in raft_ids.difference(&voters) {
-            let member = members.get(id).filter(|_| reign.published.state.member(*id).is_some());
-            let member = member.ok_or_else(|| unknown_member(*id))?;
-            let lag = status.lag(*id);
-            if lag.is_none_or(|lag| lag > max_lag.unwrap_or(CAUGHT_UP_ENTRIES)) {
-                let behind = lag.map_or("an unknown number of".to_owned(), |lag| lag.to_string());
-                let reason = format!("{} is {behind} entries behind; wait and try again", member.name);
-                let error = PeerError::new(R::NotCaughtUp, reason).with("node_id", &member.name);
-                return Err(match lag {
-                    Some(lag) => error.with("lag_entries", lag),
-                    None => error,
-                });
-            }
+            self.check_caught_up(&reign, *id, max_lag_entries.unwrap_or(CAUGHT_UP_ENTRIES))?;
         }
-        let leaving = self.present(&reign, replaced)?;
+        let leaving = self.present(&reign, &replaced)?;
         self.step_aside(&reign, &leaving, deadline).await?;
-        let to: BTreeSet<u64> = voters.difference(&leaving).chain(raft_ids).copied().collect();
+        let to: BTreeSet<u64> = voters.difference(&leaving).chain(&raft_ids).copied().collect();
         let is_new = self.revote(&reign, &to).await? || !leaving.is_empty();
         self.retire(&reign, &leaving).await?;
         let voters_target = self.aim(reign.leadership, |_, known| target::raised(known, to.len())).await?;
         Ok(Changed { is_new, membership: self.raft_membership(), voters_target })
+    }
+
+    /// Refuses a learner that is too far behind: a voter that lags is a weight, not a help (pitfall 30).
+    fn check_caught_up(&self, reign: &Reign, raft_id: u64, max_lag: u64) -> Result<(), PeerError> {
+        let status = self.shared.consensus.status();
+        let is_admitted = reign.published.state.member(raft_id).is_some();
+        let member = status.membership.members.get(&raft_id).filter(|_| is_admitted);
+        let member = member.ok_or_else(|| unknown_member(raft_id))?;
+        match status.lag(raft_id) {
+            Some(lag) if lag <= max_lag => Ok(()),
+            Some(lag) => {
+                let reason = format!("{} is {lag} entries behind; wait and try again", member.name);
+                let error = PeerError::new(R::NotCaughtUp, reason).with("node_id", &member.name);
+                Err(error.with("lag_entries", lag))
+            }
+            None => {
+                let reason = format!("{} has not answered this leader yet; wait and try again", member.name);
+                Err(PeerError::new(R::NotCaughtUp, reason).with("node_id", &member.name))
+            }
+        }
     }
 
     /// Removes members for good: their votes, their ids, their places in Raft.

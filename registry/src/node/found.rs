@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use registry_proto::internal::PrepareRequest;
+use registry_state::MembershipOwner;
 use tokio::time::timeout;
 
 use super::hello::Introductions;
@@ -17,6 +18,7 @@ use crate::founding::{Answer, Own, Step, decide};
 use crate::identity::MemberId;
 use crate::joining::Next;
 use crate::raft::Member;
+use crate::server::admin::Word;
 use crate::standing::{Cause, Stage, Standing};
 
 /// Between two rounds of asking: people who start the nodes one after another see no delay.
@@ -42,6 +44,7 @@ pub(super) async fn found(
     standing: &Standing,
     introductions: &Introductions,
     joiner: &Joiner,
+    word: &Word,
 ) -> Result<Way, Fatal> {
     loop {
         match standing.stage() {
@@ -50,7 +53,7 @@ pub(super) async fn found(
             Stage::Quarantined(_) => return Ok(Way::Never),
         }
         let round = if may_found(config, standing) {
-            founding_round(config, environment, standing, introductions).await?
+            founding_round(config, environment, standing, introductions, word).await?
         } else {
             Round::Join
         };
@@ -80,6 +83,10 @@ fn may_found(config: &ValidConfig, standing: &Standing) -> bool {
     config.join.is_empty() && !standing.identity().admitted
 }
 
+fn is_operated(config: &ValidConfig) -> bool {
+    config.cluster_settings.owner() == MembershipOwner::Operator
+}
+
 /// What one round of founding came to.
 enum Round {
     Done(Way),
@@ -93,6 +100,7 @@ async fn founding_round(
     environment: &Environment,
     standing: &Standing,
     introductions: &Introductions,
+    word: &Word,
 ) -> Result<Round, Fatal> {
     let hellos = introductions.others.iter().map(|(node, client)| async move {
         let answer = introductions.hello(client).await;
@@ -120,8 +128,13 @@ async fn founding_round(
             standing.quarantine(Cause::DiskLost, reason);
             Round::Done(Way::Never)
         }
+        // Under the operator the first step is its word, given once (P/N3).
+        Step::Offer { cluster_id: None } if is_operated(config) && !word.is_given() => {
+            Round::Wait("waiting for the operator to found the cluster (Initialize)".to_owned())
+        }
         Step::Offer { cluster_id } => {
-            let cluster_id = cluster_id.unwrap_or_else(|| environment.random.uuid());
+            let cluster_id =
+                cluster_id.or_else(|| word.cluster_id()).unwrap_or_else(|| environment.random.uuid());
             match offer_all(config, &cluster_id, standing, introductions, &answers).await {
                 Ok(voters) => {
                     environment.crash.pass("places-offered");

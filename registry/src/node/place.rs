@@ -77,7 +77,8 @@ impl Node {
         disk: LogDisk,
     ) -> Result<Part, Fatal> {
         let (config, standing) = (&self.config, &self.standing);
-        let way = found::found(config, &self.environment, standing, &self.introductions, joiner).await?;
+        let way = found::found(config, &self.environment, standing, &self.introductions, joiner, &self.word)
+            .await?;
         if matches!(way, Way::Never | Way::Anew) {
             if let Some((built, _)) = recovered {
                 built.consensus().shutdown().await;

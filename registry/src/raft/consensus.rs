@@ -14,7 +14,7 @@ use openraft::impls::OneshotResponder;
 use openraft::raft::ClientWriteResponse;
 use openraft::{LinearizerOption, Raft, ReadPolicy};
 use registry_state::{Applied, Command};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::codec;
@@ -28,6 +28,7 @@ use super::published::{Elapsed, Published};
 use super::room::{Room, Rooms};
 use super::serve::InstallTurn;
 use super::snapshot::SnapshotStore;
+use super::snapshotting::Wish;
 use super::state_machine::{Shared, StateMachine};
 use super::status::{Leadership, LogPosition, Member, RaftStatus};
 use super::successor::best_successor;
@@ -83,6 +84,7 @@ pub(super) struct Inner {
     pub(super) proposals: Proposals,
     pub(super) ending: Ending,
     pub(super) rooms: Rooms,
+    pub(super) wishes: mpsc::Sender<Wish>,
 }
 
 impl fmt::Debug for Consensus {

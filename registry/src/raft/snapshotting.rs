@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use registry_wal::Wal;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use super::consensus::RaftHandle;
@@ -31,7 +31,11 @@ pub(crate) struct Snapshotting {
     look_every: Duration,
     last: Last,
     ended: watch::Receiver<bool>,
+    wishes: mpsc::Receiver<Wish>,
 }
+
+/// Somebody wants a snapshot now, and to know what it covers.
+pub(crate) type Wish = oneshot::Sender<std::io::Result<Option<u64>>>;
 
 /// What the last snapshot covered.
 struct Last {
@@ -47,6 +51,7 @@ impl Snapshotting {
         shared: Shared,
         wal: Wal,
         ended: watch::Receiver<bool>,
+        wishes: mpsc::Receiver<Wish>,
     ) -> Self {
         // What was applied again at the start counts: it is what the last snapshot does not cover.
         let last = Last { at: Instant::now(), applied_bytes: 0, applied_index: snapshot_index(&shared) };
@@ -61,12 +66,19 @@ impl Snapshotting {
             look_every: LOOK_EVERY.min(max_age),
             last,
             ended,
+            wishes,
         }
     }
 
     /// Runs until Raft ends.
     pub(crate) async fn run(mut self) {
         while self.pause(self.look_every).await {
+            // The handle has the other end, and lives as long as Raft.
+            if let Ok(wish) = self.wishes.try_recv() {
+                // Whoever wished may be gone.
+                let _ = wish.send(self.make_now().await);
+                continue;
+            }
             let snapshots = self.shared.snapshots.clone();
             // A snapshot of the leader, or the own one, has taken the place of these.
             if let Err(error) = blocking(move || Ok(snapshots.remove_older()?)).await {
@@ -116,6 +128,15 @@ impl Snapshotting {
         {
             tracing::debug!(%error, "Raft has ended");
         }
+    }
+
+    /// Makes one unless there is nothing new; the index that the newest covers.
+    async fn make_now(&mut self) -> std::io::Result<Option<u64>> {
+        let applied = self.shared.board.load().applied_index();
+        if self.shared.snapshots.current_index().is_none_or(|covered| covered < applied) {
+            self.make().await?;
+        }
+        Ok(self.shared.snapshots.current_index())
     }
 
     async fn make(&mut self) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use openraft::errors::Fatal;
 use openraft::{Config, Raft, SnapshotPolicy};
 use registry_state::State;
 use registry_wal::{DirectoryDisk, Disk, Identity, Opened, Wal, Writer};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::consensus::{Consensus, Inner, RaftHandle};
@@ -159,8 +159,10 @@ fn assemble(
         membership: Mutex::default(),
     });
     let (sender, status) = watch::channel(mapper.status());
+    // One snapshot at a time is enough for everybody who wants one.
+    let (wishes, wanted) = mpsc::channel(4);
     let (wal, signal) = (log.wal().clone(), ending.signal());
-    let snapshotting = Snapshotting::new(options, raft.clone(), shared.clone(), wal, signal);
+    let snapshotting = Snapshotting::new(options, raft.clone(), shared.clone(), wal, signal, wanted);
     let inner = Inner {
         raft,
         raft_id: options.identity.raft_id,
@@ -175,6 +177,7 @@ fn assemble(
         proposals: Proposals::new(),
         rooms,
         ending,
+        wishes,
     };
     let consensus = Consensus { inner: Arc::new(inner) };
     Built { consensus, follow: (mapper, sender, peers, metrics), snapshotting }

@@ -25,6 +25,7 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 
 use super::abortable::AbortableExecutor;
+use super::admin::Caller;
 use super::limits;
 use super::observe::{Call, ObserveCalls};
 use crate::environment::Listener;
@@ -134,7 +135,7 @@ impl Accept {
             let served = tokio::select! {
                 biased;
                 () = server.close.cancelled() => Ok(()),
-                served = serve(stream, routes, calls, &server.goaway) => served,
+                served = serve(stream, from, routes, calls, &server.goaway) => served,
             };
             if let Err(error) = served {
                 tracing::debug!(%from, %error, "connection ended");
@@ -146,12 +147,14 @@ impl Accept {
 
 async fn serve(
     stream: Box<dyn ByteStream>,
+    from: SocketAddr,
     routes: Routes,
     calls: Arc<dyn ObserveCalls>,
     goaway: &CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let stream = timeout(limits::HANDSHAKE_TIMEOUT, handshake(stream)).await??;
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Caller(from));
         let call = Call::begin(request.uri().path(), calls.clone());
         call.watch(routes.clone().oneshot(request))
     });

@@ -23,7 +23,7 @@ use registry_proto::internal::{
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
-use self::raft::{HasHeader, check_header, open_stream};
+use self::raft::{HasHeader, check_caller, open_stream};
 use crate::error::peer::PeerError;
 use crate::peers::MAX_PEER_MESSAGE_BYTES;
 use crate::raft::Consensus;
@@ -63,6 +63,8 @@ pub trait IdentityCalls: Send + Sync + 'static {
     /// # Errors
     /// DISK_LOST, QUARANTINED or NOT_READY, as statuses of this port.
     async fn raft(&self) -> Result<Consensus, Status>;
+    /// Index of an applied entry by which this member is removed for good; `None` if it is not (P/N5).
+    fn removed_at(&self, raft_id: u64) -> Option<u64>;
     /// Called before a vote or an append is answered: makes `joined` durable as soon as the log holds
     /// anything (P/N1). Costs nothing once it is.
     ///
@@ -146,7 +148,7 @@ impl PeerService {
     /// The message, and the Raft id of its sender.
     fn admit<T: HasHeader>(&self, request: Request<T>) -> Result<(u64, T), Status> {
         let message = request.into_inner();
-        let from = check_header(&self.identity.own(), &message)?;
+        let from = check_caller(self.identity.as_ref(), &message)?;
         Ok((from, message))
     }
 
@@ -187,7 +189,7 @@ impl Rpc for PeerService {
     }
 
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {
-        let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        let (_, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
         let raft = self.identity.raft().await?;
         let identity = self.identity.clone();
         let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
@@ -210,7 +212,7 @@ impl Rpc for PeerService {
         &self,
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
     ) -> Answer<Self::InstallSnapshotStream> {
-        let (_, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        let (_, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
         let raft = self.identity.raft().await?;
         let identity = self.identity.clone();
         let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
@@ -231,7 +233,7 @@ impl Rpc for PeerService {
         &self,
         request: Request<Streaming<ForwardWritesRequest>>,
     ) -> Answer<Self::ForwardWritesStream> {
-        let (from, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        let (from, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
         self.forward.forward_writes(from, requests).await.map(Response::new)
     }
 
@@ -239,7 +241,7 @@ impl Rpc for PeerService {
         &self,
         request: Request<Streaming<ForwardRenewalsRequest>>,
     ) -> Answer<Self::ForwardRenewalsStream> {
-        let (from, requests) = open_stream(&self.identity.own(), request.into_inner()).await?;
+        let (from, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
         self.renewals.forward_renewals(from, requests).await.map(Response::new)
     }
 
@@ -273,7 +275,7 @@ impl Rpc for PeerService {
 }
 
 /// What the caller allows, as `grpc-timeout` says (at most eight digits and a unit).
-fn time_left<T>(request: &Request<T>) -> Duration {
+pub(super) fn time_left<T>(request: &Request<T>) -> Duration {
     let header = request.metadata().get("grpc-timeout").and_then(|value| value.to_str().ok());
     let parsed = header.and_then(|value| {
         let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;

@@ -20,7 +20,8 @@ use registry::server::peer::{
 };
 use registry_proto::internal as pb;
 use registry_state::{
-    ClusterSettings, Command, InitCluster, LeaseChange, Operation, Register, Registration, RevisionEvents,
+    ClusterSettings, Command, InitCluster, LeaseChange, MemberSpec, Operation, Register, Registration,
+    RevisionEvents,
 };
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -105,6 +106,13 @@ impl Cluster {
         let node = run_node(spec).await;
         self.addresses.insert(id, node.server.address().to_string());
         self.nodes.insert(id, node);
+    }
+
+    /// Starts a node that is no member yet; what it would be.
+    pub(crate) async fn start_stranger(&mut self, id: u64) -> Member {
+        self.folders.insert(id, TempDir::new().unwrap());
+        self.start_node(id).await;
+        self.members().remove(&id).unwrap()
     }
 
     /// Ends a node; its disk stays.
@@ -234,8 +242,19 @@ pub(crate) async fn propose(consensus: &Consensus, command: &Command) -> Outcome
     }
 }
 
-fn command(operation: Operation) -> Command {
+pub(crate) fn command(operation: Operation) -> Command {
     Command { proposed_at_unix_ms: 1, request: None, operation }
+}
+
+/// A member as commands name it.
+pub(crate) fn spec(id: u64) -> MemberSpec {
+    MemberSpec {
+        raft_id: id,
+        node_id: format!("node-{id}"),
+        disk_id: uuid::Uuid::from_u128(id.into()).into(),
+        peer_endpoint: format!("127.0.0.1:{}", 9_000 + id),
+        client_endpoint: format!("127.0.0.1:{}", 8_000 + id),
+    }
 }
 
 /// Founds the state.
@@ -244,7 +263,7 @@ pub(crate) fn found() -> Command {
         cluster_id: CLUSTER.into(),
         epoch: 7,
         settings: Some(ClusterSettings::DEFAULT),
-        members: vec![],
+        members: (1..=3).map(spec).collect(),
         next_raft_id: 4,
     }))
 }
@@ -283,6 +302,11 @@ impl IdentityCalls for Doubles {
 
     async fn raft(&self) -> Result<Consensus, Status> {
         Ok(self.consensus.clone())
+    }
+
+    fn removed_at(&self, raft_id: u64) -> Option<u64> {
+        let published = self.consensus.published();
+        published.state.is_removed(raft_id).then(|| published.applied_index())
     }
 
     fn seal(&self) -> Result<(), Status> {

@@ -4,5 +4,6 @@
 
 mod agreement;
 mod cluster;
+mod membership;
 mod partition;
 mod snapshots;

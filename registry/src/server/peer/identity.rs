@@ -185,6 +185,11 @@ impl IdentityCalls for IdentityService {
         self.standing.consensus().cloned().ok_or_else(|| self.not_running().into())
     }
 
+    fn removed_at(&self, raft_id: u64) -> Option<u64> {
+        let published = self.standing.consensus()?.published();
+        published.state.is_removed(raft_id).then(|| published.applied_index())
+    }
+
     fn seal(&self) -> Result<(), Status> {
         if self.standing.has_joined() || !self.standing.consensus().is_some_and(Consensus::is_initialized) {
             return Ok(());

@@ -6,7 +6,7 @@ use registry_proto::internal::{PeerErrorReason, PeerHeader};
 use tokio::time::{Duration, timeout};
 use tonic::{Status, Streaming};
 
-use super::{Incoming, Own};
+use super::{IdentityCalls, Incoming, Own};
 use crate::error::peer::PeerError;
 
 /// Longest wait for the first message of a stream, which has the header.
@@ -63,16 +63,28 @@ pub(super) fn check_header(own: &Own, message: &impl HasHeader) -> Result<u64, S
     Ok(header.from_raft_id)
 }
 
+/// As [`check_header`], and tells a member that was removed of it, which is final (P/N5).
+pub(super) fn check_caller(identity: &dyn IdentityCalls, message: &impl HasHeader) -> Result<u64, Status> {
+    let from = check_header(&identity.own(), message)?;
+    match identity.removed_at(from) {
+        None => Ok(from),
+        Some(index) => {
+            let reason = format!("member {from} was removed from the cluster for good");
+            Err(PeerError::new(PeerErrorReason::Removed, reason).with("index", index).into())
+        }
+    }
+}
+
 /// Checks the header in the first message and gives the stream back whole.
 pub(super) async fn open_stream<T: HasHeader + Send + 'static>(
-    own: &Own,
+    identity: &dyn IdentityCalls,
     mut messages: Streaming<T>,
 ) -> Result<(u64, Incoming<T>), Status> {
     let first = timeout(FIRST_MESSAGE_LIMIT, messages.message())
         .await
         .map_err(|_| Status::deadline_exceeded("the first message of the stream did not come"))??
         .ok_or_else(|| Status::invalid_argument("the stream has no message"))?;
-    let from = check_header(own, &first)?;
+    let from = check_caller(identity, &first)?;
     let whole: BoxStream<'static, Result<T, Status>> =
         futures::stream::iter([Ok(first)]).chain(messages).boxed();
     Ok((from, whole))
