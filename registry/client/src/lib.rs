@@ -86,10 +86,9 @@
 //!     .start()
 //!     .await?;
 //!
-//! // To leave politely: nobody sends anything new, then what is open ends, then the instance goes.
-//! held.drain(Duration::from_secs(10)).await?;
-//! // ... finish open requests ...
-//! held.deregister().await?;
+//! // To leave in order: nobody sends anything new, then what is open ends, then the instance goes.
+//! let drained = held.end(Duration::from_secs(10), async { /* finish open requests */ }).await?;
+//! println!("everybody had heard: {}", drained.complete);
 //! # Ok(()) }
 //! ```
 //!

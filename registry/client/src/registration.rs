@@ -23,6 +23,13 @@ use holder::{Callback, Holder};
 /// reaches a healthy watcher within milliseconds.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
+/// Time that readers of a watch get to act on DRAINING after it was sent to them: the registry knows what
+/// it has sent, not what has been read. A call that picked the instance before has begun by then.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// Longest wait that the registry accepts for a drain.
+const LONGEST_DRAIN: Duration = Duration::from_secs(300);
+
 /// How a held registration is.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -130,10 +137,11 @@ impl RegistrationBuilder {
     }
 }
 
-/// A registration that is held until [`deregister`](Self::deregister).
+/// A registration that is held until [`end`](Self::end) or [`deregister`](Self::deregister).
 ///
 /// Dropping it only stops the renewals: nothing is sent, and the instance expires when its lease runs
-/// out, as if the program had died.
+/// out, as if the program had died. Whoever drops it has no time to wait in, so an orderly end has to be
+/// asked for.
 pub struct Registration {
     holder: Arc<Holder>,
     task: AbortHandle,
@@ -232,8 +240,33 @@ impl Registration {
         }
     }
 
-    /// Sets DRAINING and waits until all watches have been told, at most `timeout`. The lease is kept:
-    /// finish what is open, then [`deregister`](Self::deregister).
+    /// The orderly end, so that nobody who balances over a cache sees a failed call: drains, at most for
+    /// `limit` (see [`drain`](Self::drain)), gives readers 200 ms to act on it, waits for `finish`, in which
+    /// the program completes what is open and stops serving, then deregisters.
+    ///
+    /// Whatever becomes of the drain, the program ends: a drain that failed is told as not complete.
+    ///
+    /// # Errors
+    /// As [`deregister`](Self::deregister): the instance then expires with its lease.
+    pub async fn end(self, limit: Duration, finish: impl Future<Output = ()>) -> Result<Drained, Error> {
+        let drained = match self.drain(limit).await {
+            Ok(drained) => {
+                sleep(SETTLE).await;
+                drained
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the instance is not drained before its end");
+                Drained::default()
+            }
+        };
+        finish.await;
+        self.deregister().await?;
+        Ok(drained)
+    }
+
+    /// Sets DRAINING and waits until all watches have been told, at most `timeout` (up to 5 min; the
+    /// client's deadline comes on top if the registry cannot be reached). The lease is kept: finish what is
+    /// open, then [`deregister`](Self::deregister). [`end`](Self::end) does both. Repeated, it waits on.
     ///
     /// A registry that does not offer Drain gets SetInstanceState, and a second (or `timeout`, if less)
     /// is waited for watchers to hear of it.
@@ -249,7 +282,7 @@ impl Registration {
             namespace: request.namespace,
             instance_id: request.instance_id,
             incarnation: self.incarnation(),
-            timeout: timeout.try_into().ok(),
+            timeout: whole_milliseconds(timeout.min(LONGEST_DRAIN)).try_into().ok(),
             ..Default::default()
         });
         let drained = match answer.await {
@@ -300,6 +333,11 @@ impl Registration {
         }
         result
     }
+}
+
+/// The registry takes whole milliseconds only.
+fn whole_milliseconds(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// True if the registry does not know the instance, or its lease, any more.

@@ -341,7 +341,8 @@ async fn a_drain_whose_node_is_killed_in_the_middle_goes_on_at_another_under_the
         if first.state() == InstanceState::Draining { Ok(first.revision) } else { Err("not yet".to_owned()) }
     })
     .await;
-    assert!(!drain.is_finished());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!drain.is_finished(), "a watch has not been sent the change: {:?}", drain.await);
     let name = cluster.nodes[leader].name.clone();
     cluster.nodes[leader].kill();
     // The repetition finds the drain in the log of the survivors, and the same watch stuck.

@@ -61,7 +61,7 @@ impl View {
         &self.instances
     }
 
-    /// The instances that are UP.
+    /// The instances that are UP: not those that are DRAINING, which finish what they have.
     pub fn up(&self) -> impl Iterator<Item = &Arc<Instance>> {
         self.instances.iter().filter(|instance| instance.state() == InstanceState::Up)
     }
@@ -71,7 +71,8 @@ impl View {
         self.position
     }
 
-    /// An instance to send a request to, drawn by weight among those that are UP. Those in `zone` come
+    /// An instance to send a request to, drawn by weight among those that are UP. One that is DRAINING is
+    /// never drawn, so that it can end without a failed call: pick anew for each request. Those in `zone` come
     /// first, and those that only the mass-expiry guard keeps come last. `None` if nobody is UP with a
     /// weight above 0.
     pub fn pick(&self, zone: Option<&str>) -> Option<Arc<Instance>> {

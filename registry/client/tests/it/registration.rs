@@ -138,6 +138,31 @@ async fn a_polite_end_drains_and_deregisters() {
 }
 
 #[tokio::test]
+async fn an_orderly_end_drains_then_finishes_then_deregisters() {
+    let mock = Mock::new(1);
+    let client = mock.client().await;
+    let held = client.keep_registered(instance(1)).await.unwrap();
+    // Not whole milliseconds, and longer than the registry waits.
+    let limit = Duration::from_secs(3_600) + Duration::from_nanos(1);
+    let finished = Mutex::new(false);
+    let finish = async {
+        assert_eq!(mock.store().instances["10.0.0.1:1"].instance.state(), InstanceState::Draining);
+        assert_eq!(mock.nodes[0].count("deregister"), 0);
+        *finished.lock().unwrap() = true;
+    };
+    assert!(held.end(limit, finish).await.unwrap().complete);
+    assert!(*finished.lock().unwrap());
+    assert!(mock.store().instances.is_empty());
+
+    // A drain that is refused keeps nobody alive.
+    let held = client.keep_registered(instance(2)).await.unwrap();
+    let refused = refusal(tonic::Code::ResourceExhausted, ErrorReason::QuotaExceeded, "NEVER", &[]);
+    mock.nodes[0].fail("drain", Fault::Refuse(refused));
+    assert!(!held.end(Duration::from_secs(1), async {}).await.unwrap().complete);
+    assert!(mock.store().instances.is_empty());
+}
+
+#[tokio::test]
 async fn a_registry_without_drain_gets_the_state_and_some_time() {
     let mock = Mock::new(1);
     mock.store().drain_unimplemented = true;
