@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use registry_client::{Registration, RegistrationStatus};
+use registry_client::{Drained, Registration, RegistrationStatus};
 use registry_proto::v1::{self, InstanceState};
 use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
@@ -18,6 +18,7 @@ use crate::args::{Global, Run};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Screen;
+use crate::output::text::{clean, count};
 use crate::session::{self, Reach};
 
 mod child;
@@ -240,6 +241,16 @@ async fn report_up(registration: &Registration) {
     }
 }
 
+/// What to tell about a drain of which not everybody is known to have heard.
+fn unheard(drained: &Drained) -> String {
+    let pending = (drained.pending_watches > 0)
+        .then(|| count(drained.pending_watches, "watcher that does not read", "watchers that do not read"));
+    let silent = (!drained.silent_nodes.is_empty())
+        .then(|| format!("those of {}, which cannot be asked", clean(&drained.silent_nodes.join(", "))));
+    let who: Vec<_> = pending.into_iter().chain(silent).collect();
+    format!("not every watcher is known to have heard of the drain: {}", who.join(", and "))
+}
+
 /// Drains, and tells if not everybody could be reached.
 async fn drain(registration: &Registration, limit: Duration, name: &str, screen: &Screen) {
     // The registry ends its wait at `limit`; a second more for its answer to arrive.
@@ -247,9 +258,7 @@ async fn drain(registration: &Registration, limit: Duration, name: &str, screen:
     match answer {
         Ok(Ok(drained)) => {
             if drained.pending_watches > 0 || !drained.silent_nodes.is_empty() {
-                let silent = drained.silent_nodes.join(", ");
-                let pending = drained.pending_watches;
-                screen.warn(&format!("not all have heard of the drain: {pending} watches, nodes [{silent}]"));
+                screen.warn(&unheard(&drained));
             }
             sleep(SETTLE).await;
         }
