@@ -24,8 +24,9 @@ use holder::{Callback, Holder};
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Time that readers of a watch get to act on DRAINING after it was sent to them: the registry knows what
-/// it has sent, not what has been read. A call that picked the instance before has begun by then.
-const SETTLE: Duration = Duration::from_millis(200);
+/// it has sent, not what has been read. A call that picked the instance before has begun by then: 200 ms
+/// were too short where two cores carried ten times their load.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Longest wait that the registry accepts for a drain.
 const LONGEST_DRAIN: Duration = Duration::from_secs(300);
@@ -241,7 +242,7 @@ impl Registration {
     }
 
     /// The orderly end, so that nobody who balances over a cache sees a failed call: drains, at most for
-    /// `limit` (see [`drain`](Self::drain)), gives readers 200 ms to act on it, waits for `finish`, in which
+    /// `limit` (see [`drain`](Self::drain)), gives readers a second to act on it, waits for `finish`, in which
     /// the program completes what is open and stops serving, then deregisters.
     ///
     /// Whatever becomes of the drain, the program ends: a drain that failed is told as not complete.

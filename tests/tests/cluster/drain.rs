@@ -328,7 +328,9 @@ async fn a_drain_whose_node_is_killed_in_the_middle_goes_on_at_another_under_the
     let mut slow = stuck(&cluster, far, 1..40).await;
     let client = Client::connect(cluster.endpoints()).await.unwrap();
     wait::until_true("the client to know the leader", wait::PATIENCE, || async {
-        client.leader_endpoint() == Some(cluster.nodes[leader].endpoint())
+        let endpoint = cluster.nodes[leader].endpoint();
+        client.leader_endpoint().as_ref() == Some(&endpoint)
+            && client.connected_endpoints().contains(&endpoint)
     })
     .await;
     let held = client.clone();
@@ -353,6 +355,7 @@ async fn a_drain_whose_node_is_killed_in_the_middle_goes_on_at_another_under_the
     assert!(!drain.is_finished());
     read_until_drained(&mut slow, 1).await;
     let answer = drain.await.unwrap().expect("a drain survives a killed leader");
+    println!("{answer:?}");
     assert_eq!(answer.revision, revision);
     assert!(answer.header.as_ref().unwrap().replayed, "the same request, done once");
     assert_eq!((answer.complete, answer.pending_watches), (false, 0), "{answer:?}");

@@ -29,8 +29,9 @@ use child::Child;
 use signals::Signals;
 
 /// Time that readers of a watch get to act on DRAINING after it has been sent to them: the registry knows
-/// what it has sent, not what has been read.
-const SETTLE: Duration = Duration::from_millis(200);
+/// what it has sent, not what has been read, and a call to this instance may be on its way. As long as the
+/// library takes for the same (`Registration::end`).
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Time between two tries to report UP. Each try has the library's own repetitions and `--timeout`.
 const BETWEEN_REPORTS: Duration = Duration::from_secs(1);
