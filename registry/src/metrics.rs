@@ -22,6 +22,7 @@ pub use self::view::View;
 use self::view::ViewGauges;
 use crate::server::observe::ObserveCalls;
 
+pub mod load;
 pub mod members;
 pub mod membership;
 mod view;

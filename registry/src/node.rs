@@ -43,6 +43,8 @@ use crate::identity::{DataFolder, FolderLock};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
 use crate::raft::LogDisk;
+use crate::request::admit::Admission;
+use crate::request::load::{ClientCalls, Load};
 use crate::server::admin::{AdminParts, AdminService, Token, Word};
 use crate::server::core::Core;
 use crate::server::front::Front;
@@ -135,6 +137,7 @@ struct Node {
     introductions: Introductions,
     hub: Hub,
     leases: Leases,
+    admission: Admission,
     front: Front,
     health: Health,
     renewals: Arc<LateRenewals>,
@@ -166,22 +169,7 @@ impl Node {
         let client_listener = bind(&environment, &config.client_bind(), "client_port").await?;
         let peer_listener = bind(&environment, &config.peer_bind(), "raft_port").await?;
         let http_listener = bind(&environment, &config.http_bind(), "http_port").await?;
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            node_id,
-            clients = config.client_bind(),
-            nodes = config.peer_bind(),
-            http = config.http_bind(),
-            data = %config.data_dir.display(),
-            "starting"
-        );
-        if !crate::config::is_loopback(&config.listen) {
-            tracing::warn!(
-                listen = config.listen,
-                "there is no TLS and no authorisation yet: make sure that only a private network reaches these ports"
-            );
-        }
-
+        announce(&config);
         let standing = Standing::new(folder, environment.random.nonzero_u64());
         let metrics = Metrics::new();
         let limits = HubLimits {
@@ -199,8 +187,11 @@ impl Node {
             Introductions::new(&config.nodes, config.raft, &environment, standing.clone(), identity.clone());
 
         let routes = server::routes(&front, &health).map_err(Fatal::bug)?;
-        let calls = Arc::new(metrics.clone());
-        let client_server = Server::start(client_listener, routes, calls.clone()).map_err(Fatal::io)?;
+        let load = Load::default();
+        spawners.clients.spawn(load.clone().measure());
+        let admission = Admission::new(load.clone(), metrics.clone());
+        let calls = Arc::new(ClientCalls { metrics: metrics.clone(), load });
+        let client_server = Server::start(client_listener, routes, calls).map_err(Fatal::io)?;
         let peer_service = PeerService {
             identity: Arc::new(identity),
             forward: Arc::new(ForwardService::new(front.clone())),
@@ -219,9 +210,10 @@ impl Node {
             begun: Instant::now(),
         });
         let routes = Routes::new(peer_service.into_server()).add_service(admin.into_server());
+        let calls = Arc::new(metrics.clone());
         let peer_server = async { Server::start(peer_listener, routes, calls) };
         let peer_server = on(&spawners.raft, peer_server).await?.map_err(Fatal::io)?;
-        let endpoints = NodeHealth::new(standing.clone(), metrics.clone(), hub.clone());
+        let endpoints = NodeHealth::new(standing.clone(), metrics.clone(), hub.clone(), admission.clone());
         let http_server = spawners.raft.spawn(http::serve(http_listener, Arc::new(endpoints)));
         Ok(Self {
             config,
@@ -232,6 +224,7 @@ impl Node {
             introductions,
             hub,
             leases,
+            admission,
             front,
             health,
             renewals,
@@ -279,6 +272,25 @@ impl Node {
             Ok(Err(error)) => tracing::warn!(%error, "cannot measure the disk"),
             Err(error) => tracing::warn!(%error, "cannot measure the disk"),
         }
+    }
+}
+
+/// What a reader of the log wants to know first.
+fn announce(config: &ValidConfig) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        node_id = config.node.node_id,
+        clients = config.client_bind(),
+        nodes = config.peer_bind(),
+        http = config.http_bind(),
+        data = %config.data_dir.display(),
+        "starting"
+    );
+    if !crate::config::is_loopback(&config.listen) {
+        tracing::warn!(
+            listen = config.listen,
+            "there is no TLS and no authorisation yet: make sure that only a private network reaches these ports"
+        );
     }
 }
 

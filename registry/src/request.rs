@@ -2,6 +2,7 @@
 
 pub mod admit;
 pub mod forward;
+pub mod load;
 pub mod page;
 pub mod pending;
 pub mod read;
@@ -57,7 +58,7 @@ pub fn time_allowed(metadata: &MetadataMap) -> Result<Option<Duration>, Error> {
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
+pub fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -5,6 +5,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::load::{LoadGauges, LoadView};
 use super::{MemberLabel, signed};
 
 /// How the node is at the moment of a scrape.
@@ -54,6 +55,8 @@ pub struct View {
     pub watchers: u64,
     /// Bytes queued for them.
     pub watch_queue_bytes: u64,
+    /// Load, and room for more.
+    pub load: LoadView,
 }
 
 /// Every role that [`View::role`] can name: one gauge each, so that the old role goes to 0.
@@ -83,6 +86,7 @@ pub(super) struct ViewGauges {
     overrides: Gauge,
     watchers: Gauge,
     watch_queue_bytes: Gauge,
+    load: LoadGauges,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -129,6 +133,7 @@ impl ViewGauges {
         registry.register("watchers", "Open watches at this node", self.watchers.clone());
         let help = "Events queued for watches of this node";
         registry.register_with_unit("watch_queue", help, Unit::Bytes, self.watch_queue_bytes.clone());
+        self.load.register(registry);
     }
 
     pub(super) fn set(&self, view: &View) {
@@ -162,5 +167,6 @@ impl ViewGauges {
         self.overrides.set(signed(view.overrides));
         self.watchers.set(signed(view.watchers));
         self.watch_queue_bytes.set(signed(view.watch_queue_bytes));
+        self.load.set(&view.load);
     }
 }

@@ -1,10 +1,12 @@
 //! What `/readyz` and `/metrics` tell of this node.
 
-use registry_state::GuardState;
+use registry_state::{GuardState, State};
 
 use crate::http::Health;
+use crate::metrics::load::LoadView;
 use crate::metrics::{Metrics, View};
 use crate::raft::{Consensus, LogPosition, Role};
+use crate::request::admit::Admission;
 use crate::standing::Standing;
 use crate::watch::Hub;
 
@@ -13,11 +15,12 @@ pub(super) struct NodeHealth {
     standing: Standing,
     metrics: Metrics,
     hub: Hub,
+    admission: Admission,
 }
 
 impl NodeHealth {
-    pub(super) fn new(standing: Standing, metrics: Metrics, hub: Hub) -> Self {
-        Self { standing, metrics, hub }
+    pub(super) fn new(standing: Standing, metrics: Metrics, hub: Hub, admission: Admission) -> Self {
+        Self { standing, metrics, hub, admission }
     }
 
     fn view(&self) -> View {
@@ -28,6 +31,15 @@ impl NodeHealth {
             stopping: self.standing.is_stopping(),
             watchers: self.hub.open_watches() as u64,
             watch_queue_bytes: self.hub.queue_bytes() as u64,
+            load: LoadView {
+                under_way: self
+                    .admission
+                    .under_way()
+                    .map(|(class, count)| (class.label(), count as u64))
+                    .collect(),
+                delay: self.admission.delay(),
+                ..LoadView::default()
+            },
             ..View::default()
         };
         match self.standing.consensus() {
@@ -74,7 +86,30 @@ fn running(consensus: &Consensus, view: View) -> View {
         protected_leases: state.kept_leases() as u64,
         protected_instances: counts.protected.into(),
         overrides: state.override_count() as u64,
+        load: room(consensus, state, view.load),
         ..view
+    }
+}
+
+/// What there is room for: quotas and disk.
+fn room(consensus: &Consensus, state: &State, load: LoadView) -> LoadView {
+    let storage = consensus.storage();
+    let quotas = &state.settings().quotas;
+    LoadView {
+        quotas: vec![
+            ("instances", state.counts().total.into(), quotas.instances),
+            ("services", state.service_count() as u64, quotas.services),
+            ("overrides", state.override_count() as u64, quotas.overrides),
+            ("user_data_bytes", state.user_data_bytes(), quotas.user_data_bytes),
+        ],
+        disk_full: storage.headroom.full,
+        log_stalled: storage.headroom.stalled,
+        log_spare_segments: storage.headroom.spare_segments as u64,
+        log_reserve_bytes: storage.headroom.reserve_bytes,
+        log_bytes: storage.segment_bytes,
+        log_queued_bytes: storage.queued_bytes,
+        disk_free_bytes: consensus.free_bytes().unwrap_or(0),
+        ..load
     }
 }
 

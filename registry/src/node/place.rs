@@ -202,6 +202,7 @@ impl Node {
             peers,
             hub: self.hub.clone(),
             leases: self.leases.clone(),
+            admission: self.admission.clone(),
             metrics: self.metrics.clone(),
         });
         // Raft starts once per process; a second attempt would change nothing.

@@ -94,6 +94,10 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
         &self,
         request: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
+        let _permit = match self.front.core_if_any() {
+            Some(core) => Some(core.admission.status().map_err(|error| core.head.status(error))?),
+            None => None,
+        };
         let own = self.own_view();
         let leads = own.source == v1::StatusSource::Leader as i32;
         let local = request.get_ref().local;

@@ -50,6 +50,8 @@ pub struct Core {
     pub hub: Hub,
     /// Deadlines of leases, and for how long the guard has kept what it keeps.
     pub leases: Leases,
+    /// Bounds of everything that clients ask.
+    pub admission: Admission,
     /// How the other members are; probed by [`MemberHealth::run`] where that runs.
     pub member_health: MemberHealth,
 }
@@ -69,6 +71,8 @@ pub struct CoreParts {
     pub hub: Hub,
     /// The deadlines of leases.
     pub leases: Leases,
+    /// Bounds of everything that clients ask.
+    pub admission: Admission,
     /// What is counted.
     pub metrics: Metrics,
 }
@@ -77,13 +81,12 @@ impl Core {
     /// Joins the parts and starts, on the present runtime, what they do beside answering: rounds, expiry,
     /// forwarded renewals, the care for slow watches.
     pub fn start(parts: CoreParts) -> Self {
-        let CoreParts { node_id, environment, consensus, peers, hub, leases, metrics } = parts;
+        let CoreParts { node_id, environment, consensus, peers, hub, leases, admission, metrics } = parts;
         let clock = environment.clock.clone();
         let rounds = ReadIndexer::start(consensus.clone(), peers.clone(), clock.clone(), metrics.clone());
         let member_health =
             MemberHealth::new(consensus.clone(), peers.clone(), clock.clone(), metrics.clone());
         let head = Head::new(node_id, consensus.clone(), rounds.clone());
-        let admission = Admission::new(metrics.clone());
         let reader = Reader::new(consensus.clone(), rounds.clone(), admission.clone());
         let writer = Writer::new(WriterParts {
             environment,
@@ -91,7 +94,7 @@ impl Core {
             rounds: rounds.clone(),
             leases: Arc::new(leases.clone()),
             forwarder: Forwarder::new(peers.clone()),
-            admission,
+            admission: admission.clone(),
             pending: Pending::default(),
             metrics: metrics.clone(),
         });
@@ -131,6 +134,7 @@ impl Core {
             watches,
             hub,
             leases,
+            admission,
             member_health,
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::convert;
-use super::limits::UNARY_DEADLINE;
+use super::limits::{KEEP_ALIVES, UNARY_DEADLINE};
 use crate::error::Error;
 use crate::lease::renewals::{Received, Renewals};
 use crate::request::Caller;
@@ -24,6 +24,9 @@ const LEASES: usize = 4_096;
 /// Leases of all requests of a node that are unanswered: 8 MiB of ids. When all are taken no request is
 /// read until others have been answered.
 const PENDING_LEASES: usize = 1 << 20;
+
+/// A request counts as so many leases at least, which bounds the requests.
+const REQUEST_LEASES: usize = PENDING_LEASES / KEEP_ALIVES;
 
 /// Time after which renewals that failed for a common reason are to be sent again.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
@@ -104,7 +107,8 @@ impl KeepAlive {
 
     /// Waits until the node has room for the leases of a request.
     async fn stand_in_line(&self, taken: Taken) -> Result<Taken, Status> {
-        let count = u32::try_from(taken.request.lease_ids.len()).unwrap_or(u32::MAX);
+        let count = taken.request.lease_ids.len().max(REQUEST_LEASES);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(count).await;
         // Never closed; and without the count the request would still be answered.
         Ok(Taken { _room: room.ok(), ..taken })

@@ -65,20 +65,31 @@ pub const FRESHNESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time for the leader's view in ClusterStatus.
 pub const CLUSTER_VIEW_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Proposals under way at once (P/O1): at 20,000 a second that is a fifth of a second of work.
-pub const PROPOSALS: usize = 4_096;
+/// Writes of clients under way at once: with 128 for what the cluster itself has to write these are the
+/// 4,096 proposals of P/O1 (`raft/proposals.rs`).
+pub const WRITES: usize = 3_968;
 
-/// Of those the ones that registrations may not take, so that deregistrations and drains find room.
-pub const PROPOSALS_KEPT: usize = 256;
+/// Of those the ones that registrations may take: deregistrations and drains always find room.
+pub const REGISTRATIONS: usize = 3_456;
 
-/// Bytes of proposals under way at once (P/O1).
-pub const PROPOSAL_BYTES: usize = 16 << 20;
+/// Bytes of writes of clients under way at once; 1 of the 16 MiB of P/O1 is for the cluster itself.
+pub const WRITE_BYTES: usize = 15 << 20;
+
+/// Of those the ones that registrations may take.
+pub const REGISTRATION_BYTES: usize = 13 << 20;
+
+/// Heartbeats under way at once; each is as large as a read that waits. With more than a TTL of them
+/// waiting, their owners would have to come again anyway.
+pub const HEARTBEATS: usize = 16_384;
+
+/// Questions for the status that are answered whatever the load (P/O1).
+pub const STATUS_SLOTS: usize = 4;
 
 /// Reads under way at once; a linearizable read that waits costs about 1 KiB.
 pub const READS: usize = 16_384;
 
-/// Of those the ones that stale reads may not take: they are shed first (P/O1).
-pub const READS_KEPT: usize = 4_096;
+/// Of those the ones that stale reads may take: they are shed first (P/O1).
+pub const STALE_READS: usize = 12_288;
 
 /// Time a shed caller is asked to wait, before its jitter.
 pub const SHED_RETRY: Duration = Duration::from_millis(250);
@@ -98,8 +109,17 @@ pub const FORWARD_BATCH_BYTES: usize = 2 << 20;
 /// Writes that wait at a follower for room on the stream to the leader.
 pub const FORWARD_QUEUE: usize = 4_096;
 
-/// Calls that wait for the next round of linearizable reads.
-pub const ROUND_QUEUE: usize = READS;
+/// Renewals of streams that wait for a round at once, by the room for their leases
+/// (`server/keep_alive.rs`).
+pub const KEEP_ALIVES: usize = 16_384;
+
+/// Renewals of other nodes that wait for a round at once: six of them, four messages each, of 1,024
+/// heartbeats and one for all the leases.
+pub const FORWARDED_RENEWALS: usize = 6 * 4 * 1_025;
+
+/// Calls that wait for the next round. Each class has its bound before it, and the queue has room for all:
+/// a renewal never finds it full of reads.
+pub const ROUND_QUEUE: usize = READS + WRITES + HEARTBEATS + KEEP_ALIVES + FORWARDED_RENEWALS + 256;
 
 const _: () = {
     assert!(PAGE_BYTES + (64 << 10) < ANSWER_BYTES, "a full page and its header fit into an answer");
@@ -108,5 +128,7 @@ const _: () = {
         "a forwarded batch fits into a message"
     );
     assert!(DRAINS < STREAMS_PER_CONNECTION as usize, "no drain waits for the stream of another");
-    assert!(PROPOSALS_KEPT < PROPOSALS && READS_KEPT < READS, "every class has room of its own");
+    assert!(REGISTRATIONS < WRITES && STALE_READS < READS, "every class has room of its own");
+    assert!(REGISTRATION_BYTES + REQUEST_BYTES < WRITE_BYTES, "a large deregistration finds room");
+    assert!(FORWARD_QUEUE > WRITES, "what was let in finds room on the way to the leader");
 };

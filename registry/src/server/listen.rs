@@ -155,7 +155,7 @@ async fn serve(
     let stream = timeout(limits::HANDSHAKE_TIMEOUT, handshake(stream)).await??;
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Caller(from));
-        let call = Call::begin(request.uri().path(), calls.clone());
+        let call = Call::begin(&request, calls.clone());
         call.watch(routes.clone().oneshot(request))
     });
     let connection = builder().serve_connection(TokioIo::new(stream), service);

@@ -9,16 +9,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use crate::error::{Error, LeaderHint};
+use crate::request::parse_timeout;
 
 /// Is told of every call that has ended.
 pub trait ObserveCalls: Send + Sync + 'static {
+    /// A call is looked at for the first time, so long after it came.
+    fn begun(&self, _waited: Duration) {}
+    /// A call was dropped because its caller had given it up by then.
+    fn too_late(&self) {}
     /// A call has ended. `method` is one of [`METHODS`] or [`UNKNOWN_METHOD`], so it may be a label.
     fn ended(&self, method: &'static str, code: Code, took: Duration);
 }
@@ -110,20 +115,38 @@ pub(super) struct Call {
     method: &'static str,
     begun: Instant,
     code: Option<Code>,
+    /// How long its caller waits, if it has said so.
+    allowed: Option<Duration>,
     calls: Arc<dyn ObserveCalls>,
 }
 
 impl Call {
-    /// A call of `path` that begins now.
-    pub(super) fn begin(path: &str, calls: Arc<dyn ObserveCalls>) -> Self {
-        Self { method: method_of(path), begun: Instant::now(), code: None, calls }
+    /// A call that has just come.
+    pub(super) fn begin<B>(request: &Request<B>, calls: Arc<dyn ObserveCalls>) -> Self {
+        let allowed = request.headers().get("grpc-timeout").and_then(|text| text.to_str().ok());
+        Self {
+            method: method_of(request.uri().path()),
+            begun: Instant::now(),
+            code: None,
+            allowed: allowed.and_then(parse_timeout),
+            calls,
+        }
     }
 
-    /// Waits for the answer and observes it to its end.
+    /// Waits for the answer and observes it to its end. The first step is taken by the call's own task,
+    /// which may have waited for its turn: work past its deadline is dropped here (P/O1).
     pub(super) async fn watch(
         mut self,
         answer: impl Future<Output = Result<Response<Body>, Infallible>>,
     ) -> Result<Response<Observed>, Infallible> {
+        let waited = self.begun.elapsed();
+        self.calls.begun(waited);
+        if self.allowed.is_some_and(|allowed| waited >= allowed) {
+            self.calls.too_late();
+            self.code = Some(Code::DeadlineExceeded);
+            let late = Status::deadline_exceeded("the deadline had passed before the call had its turn");
+            return Ok(late.into_http::<Body>().map(|body| Observed { body, call: self }));
+        }
         let (mut parts, body) = answer.await?.into_parts();
         if let Some(better) = better_status(&parts.headers) {
             (parts, ()) = better.into_http::<()>().into_parts();

@@ -75,6 +75,7 @@ impl v1::registry_service_server::RegistryService for RegistryService {
     async fn heartbeat(&self, request: Request<v1::HeartbeatRequest>) -> Answer<v1::HeartbeatResponse> {
         let core = self.front.core()?;
         let caller = Caller::of(request.metadata()).map_err(|error| core.head.status(error))?;
+        let _permit = core.admission.heartbeat().map_err(|error| core.head.status(error))?;
         let answer = core.keep_alive.heartbeat(request.into_inner(), &caller).await;
         answer.map(Response::new).map_err(|error| core.head.status(error))
     }
