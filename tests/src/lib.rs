@@ -13,6 +13,8 @@ pub mod node;
 pub mod owners;
 pub mod partition;
 pub mod python;
+pub mod small_disk;
+pub mod storm;
 pub mod timing;
 pub mod wait;
 pub mod workload;

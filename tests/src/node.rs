@@ -31,6 +31,7 @@ pub struct Node {
     pub log: PathBuf,
     config: PathBuf,
     environment: Vec<(String, String)>,
+    launcher: Vec<String>,
     child: Option<Child>,
 }
 
@@ -48,6 +49,7 @@ impl Node {
             log: folder.join(format!("{name}.log")),
             config: config.to_owned(),
             environment: Vec::new(),
+            launcher: Vec::new(),
             child: None,
             name,
         }
@@ -59,9 +61,23 @@ impl Node {
         self.environment.push((key.into(), value.into()));
     }
 
+    /// Words that the next start puts before the program, such as `nsenter` with its arguments. They must
+    /// become the program without a fork, so that its process id is the one that is known.
+    pub fn set_launcher(&mut self, words: Vec<String>) {
+        self.launcher = words;
+    }
+
     /// `registry serve` without a data folder, for tests that look at its exit.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&binaries().registry);
+        let program = &binaries().registry;
+        let mut command = match self.launcher.split_first() {
+            None => Command::new(program),
+            Some((launcher, words)) => {
+                let mut command = Command::new(launcher);
+                command.args(words).arg(program);
+                command
+            }
+        };
         command
             .args(["serve", "--config"])
             .arg(&self.config)

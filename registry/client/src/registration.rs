@@ -44,6 +44,9 @@ pub enum RegistrationStatus {
     AtRisk,
     /// The lease is lost; the instance is being registered again.
     Reregistering,
+    /// The registry has no room for the instance at present: a full disk, most likely. It is tried again
+    /// when the registry has said, every 30 s mostly.
+    Postponed(Error),
     /// DRAINING is set; the lease is kept until [`Registration::deregister`].
     Draining,
     /// Another owner holds the instance: this program has been replaced and must stop acting for it.
@@ -74,6 +77,7 @@ impl fmt::Display for RegistrationStatus {
             Self::Registered => f.write_str("registered"),
             Self::AtRisk => f.write_str("at risk: no renewal was answered for a full TTL"),
             Self::Reregistering => f.write_str("registering again"),
+            Self::Postponed(error) => write!(f, "postponed: {error}"),
             Self::Draining => f.write_str("draining"),
             Self::Replaced(error) => write!(f, "replaced by another owner: {error}"),
             Self::Failed(error) => write!(f, "failed: {error}"),

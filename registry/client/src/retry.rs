@@ -183,6 +183,26 @@ mod tests {
     }
 
     #[test]
+    fn overload_and_a_full_disk_are_waited_for_as_long_as_they_say() {
+        for (reason, wait) in
+            [("OVERLOADED", Duration::from_millis(750)), ("QUOTA_EXCEEDED", Duration::from_secs(30))]
+        {
+            let mut details = ErrorDetails::with_error_info(
+                reason,
+                ERROR_DOMAIN,
+                [("retry".to_owned(), "LATER".to_owned())],
+            );
+            details.set_retry_info(Some(wait));
+            let status = Status::with_error_details(Code::ResourceExhausted, "refused", details);
+            let error = Error::from_status(&status);
+            assert_eq!(next_step(write(false), &error), (Step::Later(wait), false), "{reason}");
+            assert_eq!(next_step(write(true), &error), (Step::Later(wait), true), "{reason}");
+        }
+        let quota = refused(Code::ResourceExhausted, "QUOTA_EXCEEDED");
+        assert_eq!(next_step(write(false), &quota).0, Step::Return, "a quota is not raised by waiting");
+    }
+
+    #[test]
     fn only_refusals_before_the_log_free_a_serial() {
         assert!(frees_serial(&refused(Code::Unavailable, "NO_QUORUM")));
         assert!(!frees_serial(&refused(Code::Unknown, "OUTCOME_UNKNOWN")));

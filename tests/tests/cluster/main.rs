@@ -3,10 +3,13 @@
 mod bad_input;
 mod deduplication;
 mod dev;
+mod disk_full;
 mod drain;
 mod failover;
 mod frozen;
 mod guard;
+mod limits;
+mod overload;
 mod overrides;
 mod partitions;
 mod polite_end;

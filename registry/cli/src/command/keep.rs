@@ -69,6 +69,10 @@ pub(super) async fn lost(
                 troubled = true;
                 screen.warn(&format!("the lease of {name} was lost; registering again"));
             }
+            RegistrationStatus::Postponed(error) => {
+                troubled = true;
+                screen.warn(&format!("{name} is not registered: {error}; trying on"));
+            }
             RegistrationStatus::Registered if troubled => {
                 troubled = false;
                 screen.warn(&format!("{name} is registered again"));

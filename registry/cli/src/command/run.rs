@@ -89,6 +89,10 @@ async fn first_answer(
         Ok(Ok(RegistrationStatus::Replaced(error) | RegistrationStatus::Failed(error))) => {
             Err(Error::of_call(format!("register {name}"), &error))
         }
+        Ok(Ok(RegistrationStatus::Postponed(error))) => {
+            screen.warn(&format!("{error}: starting the program, registering {name} later"));
+            Ok(())
+        }
         Ok(Ok(_)) => {
             screen
                 .remark(&format!("registered {name}, incarnation {}, STARTING", registration.incarnation()));

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::RegistrationStatus;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jittered};
 use crate::client::Client;
 use crate::error::Error;
 use crate::keep_alive::HeldLease;
@@ -289,11 +289,19 @@ impl Holder {
         }
         let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         loop {
-            if let Some(error) = self.regain_once(again).await
-                && is_hopeless(&error)
-            {
-                self.let_go();
-                self.set_status(RegistrationStatus::Failed(error));
+            let error = self.regain_once(again).await;
+            // The registry knows best when it may have room again.
+            let wait =
+                backoff.next().max(error.as_ref().and_then(Error::retry_after).map_or(Duration::ZERO, later));
+            match error {
+                Some(error) if is_hopeless(&error) => {
+                    self.let_go();
+                    self.set_status(RegistrationStatus::Failed(error));
+                }
+                Some(error) if error.is(ErrorReason::QuotaExceeded) => {
+                    self.set_status(RegistrationStatus::Postponed(error));
+                }
+                _ => {}
             }
             if self.stop.is_cancelled() || self.status.borrow().is_final() {
                 return false;
@@ -302,7 +310,7 @@ impl Holder {
                 return true;
             }
             tokio::select! {
-                () = sleep(backoff.next()) => {}
+                () = sleep(wait) => {}
                 () = self.stop.cancelled() => return false,
             }
         }
@@ -328,6 +336,11 @@ impl Holder {
             false => facts.lease_id == 0,
         }
     }
+}
+
+/// A wait that the registry asked for, longer by chance, so that all who were told so do not come at once.
+fn later(wait: Duration) -> Duration {
+    wait + jittered(wait / 5)
 }
 
 /// True if waiting does not help: the request itself is wrong. A quota may be raised, a fault be mended.

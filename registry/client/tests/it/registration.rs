@@ -4,7 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use registry_client::v1::{ErrorReason, InstanceState};
-use registry_client::{Client, RegistrationStatus};
+use registry_client::{CallOptions, Client, RegistrationStatus};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::mock::{Fault, Mock, instance, no_quorum, refusal, until};
 use crate::net::Reach;
@@ -213,4 +216,24 @@ async fn a_registration_that_is_refused_for_good_fails() {
     let held = client.registration(instance(1)).start_in_background();
     let status = held.watch_status().wait_for(RegistrationStatus::is_final).await.unwrap().clone();
     assert!(matches!(status, RegistrationStatus::Failed(_)), "{status}");
+}
+
+#[tokio::test]
+async fn a_registration_without_room_is_postponed_as_long_as_the_registry_says() {
+    let mock = Mock::new(1);
+    let client = quick(&mock).await;
+    let mut full =
+        refusal(Code::ResourceExhausted, ErrorReason::QuotaExceeded, "LATER", &[]).get_error_details();
+    full.set_retry_info(Some(Duration::from_secs(1)));
+    let full = Status::with_error_details(Code::ResourceExhausted, "the disks are full", full);
+    // Longer than a call may take in this client: it comes back at once, and is made again later.
+    let client = client.with(CallOptions::new().deadline(Duration::from_millis(500)));
+    (0..2).for_each(|_| mock.nodes[0].fail("register", Fault::Refuse(full.clone())));
+    let begun = Instant::now();
+    let held = client.registration(instance(1)).start_in_background();
+    until("it says that it waits", || matches!(held.status(), RegistrationStatus::Postponed(_))).await;
+    assert!(held.status().to_string().contains("the disks are full"));
+    until("it is registered", || held.status().is_registered()).await;
+    assert!(begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(mock.nodes[0].count("register"), 3);
 }
