@@ -49,6 +49,7 @@ impl Kind {
 
 #[derive(Debug, Default)]
 struct Counts {
+    sent: AtomicU64,
     answered: AtomicU64,
     shed: AtomicU64,
     failed: AtomicU64,
@@ -74,6 +75,8 @@ pub struct Storm {
 /// What became of the calls of one kind.
 #[derive(Debug, Clone, Copy)]
 pub struct Fate {
+    /// Sent. What is missing below was open at the end.
+    pub sent: u64,
     /// Answered.
     pub answered: u64,
     /// Refused with OVERLOADED.
@@ -83,14 +86,9 @@ pub struct Fate {
 }
 
 impl Fate {
-    /// All calls.
-    pub fn all(&self) -> u64 {
-        self.answered + self.shed + self.failed
-    }
-
-    /// The part that was shed.
+    /// The part of the calls that came back which was shed.
     pub fn shed_share(&self) -> f64 {
-        self.shed as f64 / self.all().max(1) as f64
+        self.shed as f64 / (self.answered + self.shed + self.failed).max(1) as f64
     }
 }
 
@@ -120,7 +118,7 @@ impl Tally {
 
     /// Calls sent in a second.
     pub fn sent_per_second(&self) -> f64 {
-        self.kinds.iter().map(Fate::all).sum::<u64>() as f64 / self.took.as_secs_f64()
+        self.kinds.iter().map(|fate| fate.sent).sum::<u64>() as f64 / self.took.as_secs_f64()
     }
 }
 
@@ -195,6 +193,7 @@ impl Storm {
         self.thread.join().expect("the driver does not panic");
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let fate = |counts: &Counts| Fate {
+            sent: count(&counts.sent),
             answered: count(&counts.answered),
             shed: count(&counts.shed),
             failed: count(&counts.failed),
@@ -211,12 +210,13 @@ impl Storm {
 async fn call(shared: &Shared, apis: &[Api], number: u64) {
     let api = &apis[(number % apis.len() as u64) as usize];
     let kind = Kind::of(number);
+    let counts = &shared.kinds[kind as usize];
+    counts.sent.fetch_add(1, Ordering::Relaxed);
     let answer = match kind {
         Kind::Stale => discover(api, number, Consistency::Stale).await,
         Kind::Linearizable => discover(api, number, Consistency::Linearizable).await,
         Kind::Register => api.registry.clone().register(patient(instance(number, number))).await.map(|_| ()),
     };
-    let counts = &shared.kinds[kind as usize];
     let counter = match &answer {
         Ok(()) => &counts.answered,
         Err(status) if reason(status) == "OVERLOADED" => &counts.shed,

@@ -20,9 +20,14 @@ use crate::server::observe::ObserveCalls;
 /// Length of a window.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// Calls in a window below which nothing is shed: a node with so little to do waits for others on its
-/// machine, and shedding would help nobody.
-const BUSY_CALLS: u64 = 32;
+/// Calls that must wait at a time, on average: with fewer a node does not wait for its own calls but for
+/// others on its machine, and shedding would help nobody. Little's law: the waits of a window together,
+/// divided by its length.
+const WAITING_CALLS: u32 = 4;
+
+/// A single window counts so much at most: after a pause of the whole machine a node is not to shed for
+/// seconds.
+const LONGEST_WINDOW: Duration = Duration::from_millis(800);
 
 /// The newest window counts a quarter: a wait that lasts is seen within half a second, a single pause is
 /// not.
@@ -75,7 +80,8 @@ impl Window {
     /// The smoothed wait after this window.
     fn smooth(self, before: Duration) -> Duration {
         let mean = self.waited / u32::try_from(self.calls.max(1)).unwrap_or(u32::MAX);
-        let newest = if self.calls < BUSY_CALLS { Duration::ZERO } else { mean.max(self.late) };
+        let many = self.calls >= WAITING_CALLS.into() && self.waited >= WAITING_CALLS * WINDOW;
+        let newest = if many { mean.max(self.late).min(LONGEST_WINDOW) } else { Duration::ZERO };
         before.mul_f64(1.0 - WEIGHT) + newest.mul_f64(WEIGHT)
     }
 }
@@ -207,11 +213,20 @@ mod tests {
     }
 
     #[test]
-    fn a_late_ticker_counts_only_while_there_is_much_to_do() {
-        let late = Window { late: 400 * MS, ..busy(MS) };
+    fn waits_count_only_while_calls_wait_for_each_other() {
+        let late = Window { late: 400 * MS, ..busy(5 * MS) };
         assert_eq!(late.smooth(Duration::ZERO), 100 * MS);
-        let idle = Window { calls: BUSY_CALLS - 1, ..late };
-        assert_eq!(idle.smooth(Duration::ZERO), Duration::ZERO);
+        let few = Window { calls: 3, waited: 3 * 400 * MS, ..late };
+        assert_eq!(few.smooth(Duration::ZERO), Duration::ZERO, "three calls beside a busy neighbour");
+        let short = Window { waited: 100 * MS, ..late };
+        assert_eq!(short.smooth(Duration::ZERO), Duration::ZERO, "one waits at a time");
+    }
+
+    #[test]
+    fn a_pause_of_the_machine_is_forgotten_in_a_second() {
+        let mut delay = busy(30_000 * MS).smooth(Duration::ZERO);
+        (0..10).for_each(|_| delay = Window::default().smooth(delay));
+        assert!(share(Class::StaleRead, delay) == 0.0, "{delay:?}");
     }
 
     #[tokio::test(start_paused = true)]
