@@ -2,6 +2,8 @@
 
 mod view;
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use registry_proto::internal::ClusterViewRequest;
 use registry_proto::v1;
@@ -46,6 +48,7 @@ impl ClusterService {
                 }
                 .status();
                 view.watch_count = u32::try_from(core.hub.open_watches()).unwrap_or(u32::MAX);
+                tell_full_disks(&mut view.members, &core.consensus.full_disks());
                 view
             }
             None => {
@@ -85,6 +88,14 @@ impl ClusterService {
                 ..Default::default()
             },
         }
+    }
+}
+
+/// Says of members that are well otherwise that their disks are full (P/W5).
+fn tell_full_disks(members: &mut [v1::Member], full: &BTreeSet<u64>) {
+    let silent = members.iter_mut().filter(|member| member.detail.is_empty());
+    for member in silent.filter(|member| full.contains(&member.raft_id)) {
+        member.detail = "its disk is full: free space there; it goes on by itself".to_owned();
     }
 }
 

@@ -75,6 +75,9 @@ async fn one_node_with_a_full_disk_stops_nobody_and_comes_back_by_itself() {
         number += 1;
         client.register(large(number)).await.expect("two disks of three have room");
     }
+    let status = cluster.api(cluster.leader().await).status(true).await.expect("the leader answers");
+    let shown = status.members.iter().find(|member| member.node_id == cluster.nodes[victim].name);
+    assert!(shown.is_some_and(|member| member.detail.contains("disk is full")), "{shown:?}");
     let stale = cluster.api(victim).discover_at("large", Consistency::Stale).await.expect("it still reads");
     assert_eq!(stale.instances.len(), 20);
     assert!(cluster.nodes[victim].http("/readyz").await.is_ok(), "and stays ready");
