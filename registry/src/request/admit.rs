@@ -271,8 +271,9 @@ mod tests {
         };
         assert_eq!(kept(10), [1_000; 5]);
         assert_eq!(kept(60), [500, 1_000, 1_000, 1_000, 1_000]);
-        assert_eq!(kept(150), [50, 625, 1_000, 1_000, 1_000]);
-        assert_eq!(kept(10_000), [50, 50, 50, 1_000, 1_000]);
+        assert_eq!(kept(150), [51, 625, 1_000, 1_000, 1_000]);
+        // A twentieth comes through, rounded up.
+        assert_eq!(kept(10_000), [51, 51, 51, 1_000, 1_000]);
     }
 
     #[test]
