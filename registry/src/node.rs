@@ -172,11 +172,7 @@ impl Node {
         announce(&config);
         let standing = Standing::new(folder, environment.random.nonzero_u64());
         let metrics = Metrics::new();
-        let limits = HubLimits {
-            watches: usize::try_from(config.watch.max_watches).unwrap_or(usize::MAX),
-            queue_bytes: usize::try_from(config.watch.max_queue_bytes).unwrap_or(usize::MAX),
-        };
-        let hub = Hub::new(limits, metrics.clone());
+        let hub = Hub::new(hub_limits(&config), metrics.clone());
         let leases = Leases::new(metrics.clone());
         let front = Front::new(&config, standing.clone());
         let health = Health::new().await;
@@ -272,6 +268,13 @@ impl Node {
             Ok(Err(error)) => tracing::warn!(%error, "cannot measure the disk"),
             Err(error) => tracing::warn!(%error, "cannot measure the disk"),
         }
+    }
+}
+
+fn hub_limits(config: &ValidConfig) -> HubLimits {
+    HubLimits {
+        watches: usize::try_from(config.watch.max_watches).unwrap_or(usize::MAX),
+        queue_bytes: usize::try_from(config.watch.max_queue_bytes).unwrap_or(usize::MAX),
     }
 }
 

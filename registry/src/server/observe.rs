@@ -37,7 +37,7 @@ impl ObserveCalls for Unobserved {
 }
 
 /// Every method that a node serves, sorted.
-pub const METHODS: [&str; 44] = [
+pub const METHODS: [&str; 45] = [
     "grpc.health.v1.Health/Check",
     "grpc.health.v1.Health/Watch",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
@@ -65,6 +65,7 @@ pub const METHODS: [&str; 44] = [
     "registry.internal.v1.PeerService/Prepare",
     "registry.internal.v1.PeerService/Probe",
     "registry.internal.v1.PeerService/ReadIndex",
+    "registry.internal.v1.PeerService/Renew",
     "registry.internal.v1.PeerService/TimeoutNow",
     "registry.internal.v1.PeerService/Vote",
     "registry.v1.ClusterService/ClusterStatus",

@@ -80,8 +80,10 @@ fn raft_status(consensus: &Consensus, raft: &RaftStatus) -> pb::RaftStatus {
 }
 
 fn storage(consensus: &Consensus) -> pb::StorageStatus {
+    let storage = consensus.storage();
     pb::StorageStatus {
-        log_bytes: consensus.storage().segment_bytes,
+        full: storage.headroom.full,
+        log_bytes: storage.segment_bytes,
         snapshot_bytes: consensus.snapshot_bytes(),
         free_bytes: consensus.free_bytes().unwrap_or(0),
     }
