@@ -57,7 +57,7 @@ async fn call(endpoint: &str, headers: &[(&'static str, String)], compressed: bo
     let status = match Status::from_header_map(&head.headers) {
         Some(status) => status,
         None => {
-            let collected = body.collect().await?;
+            let collected = body.collect().await.map_err(|error| Status::unknown(error.to_string()))?;
             let trailers = collected.trailers().and_then(Status::from_header_map);
             trailers.unwrap_or_else(|| Status::unknown("no trailers"))
         }
