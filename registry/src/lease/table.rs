@@ -82,6 +82,8 @@ pub struct Overdue {
     pub version: u64,
     /// How long its deadline was over when it was taken.
     pub late: Duration,
+    /// It is named again, because nobody knows what became of the `Expire` before: that may yet be applied.
+    pub again: bool,
 }
 
 /// What became of an `Expire`.
@@ -349,9 +351,10 @@ impl Table {
                         break;
                     }
                     room = room.saturating_sub(size);
+                    let again = lease.phase == Phase::Expiring;
                     lease.phase = Phase::Expiring;
                     let late = now.saturating_sub(lease.deadline);
-                    taken.push(Overdue { id, version: lease.version, late });
+                    taken.push(Overdue { id, version: lease.version, late, again });
                 } else if lease.phase == Phase::Overdue {
                     lease.phase = Phase::Running;
                     lease.slot = self.wheel.file(id, lease.deadline);

@@ -83,7 +83,7 @@ fn a_lease_in_an_expire_under_way_cannot_be_renewed() {
         table.tick(ms(at), ms(at));
     }
     let taken = table.take_overdue(|_| 1);
-    assert_eq!(taken, [Overdue { id: 7, version: 1, late: ms(1_000) }]);
+    assert_eq!(taken, [Overdue { id: 7, version: 1, late: ms(1_000), again: false }]);
     assert_eq!(table.renew(7, ms(6_001)), Renewal::Expiring);
     // The same version again, as after a reload, does not free it either.
     table.opened(7, 1, TTL, ms(6_001));
@@ -105,7 +105,7 @@ fn an_expire_of_unknown_outcome_holds_its_leases_and_is_repeated() {
     let taken = table.take_overdue(|_| 1);
     table.settled(&taken, Outcome::Unknown);
     assert_eq!(table.renew(7, ms(6_001)), Renewal::Expiring);
-    assert_eq!(table.take_overdue(|_| 1), taken);
+    assert_eq!(table.take_overdue(|_| 1), [Overdue { again: true, ..taken[0] }]);
     table.settled(&taken, Outcome::Certain);
     assert_eq!(table.renew(7, ms(6_002)), Renewal::Moved);
     assert!(table.take_overdue(|_| 1).is_empty());

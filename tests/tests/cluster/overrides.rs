@@ -75,12 +75,12 @@ async fn an_override_outlives_owner_instance_restart_and_leader() {
     cluster.start_all();
     cluster.ready().await;
     assert_eq!(listed(&cluster.api(1)).await, Some((stands.clone(), false)));
-    registers_and_is_overridden(&cluster.api(2), "after the restart").await;
+    registers_and_is_overridden(&cluster.api(2), "after-the-restart").await;
 
     let leader = cluster.leader().await;
     cluster.nodes[leader].kill();
     let next = cluster.leader().await;
-    registers_and_is_overridden(&cluster.api(next), "after the failover").await;
+    registers_and_is_overridden(&cluster.api(next), "after-the-failover").await;
     assert_eq!(listed(&cluster.api(next)).await, Some((stands, true)));
 
     let watch = Follower::start(cluster.api(next), "orders").await;

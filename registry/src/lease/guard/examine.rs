@@ -54,7 +54,8 @@ impl<'a> Examiner<'a> {
     pub(crate) async fn sort(&mut self, state: &State, due: Vec<Overdue>) -> Sorted {
         let mut sorted = Sorted::default();
         for lease in due {
-            if self.is_kept(state, lease.id, &mut sorted).await {
+            // An earlier `Expire` of it may be on its way: it must not be answered as if it lived (P/L4).
+            if !lease.again && self.is_kept(state, lease.id, &mut sorted).await {
                 let vitals = self.leases.vitals(self.leadership, &[lease.id]);
                 sorted.protect.extend(vitals.into_iter().flatten().map(|vitals| (vitals.id, vitals)));
                 sorted.spare.push(lease);

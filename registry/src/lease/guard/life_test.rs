@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::lease::expiry;
 use crate::lease::forward::Forwarder;
 use crate::lease::renewals::Renewals;
+use crate::lease::table::Renewal;
 use crate::raft::Leadership;
 use crate::testbed::{Fate, REIGN, Testbed, register};
 
@@ -163,13 +164,26 @@ async fn a_renewal_while_the_guard_takes_hold_is_not_lost() {
     let leases = owners(&testbed, "a", 20).await;
     testbed.fate.send_replace(Fate::Open);
     sleep(TTL + LATE).await;
-    assert_eq!(
-        testbed.leases.renewed_by_write(leases[5], Instant::now()),
-        super::super::table::Renewal::Moved
-    );
+    assert_eq!(testbed.leases.renewed_by_write(leases[5], Instant::now()), Renewal::Moved);
     testbed.fate.send_replace(Fate::Applied);
     until("its recovery", seconds(1), || told(&testbed, EventCause::Recovered).len() == 1).await;
     assert_eq!(protected(&testbed), 19);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_expired_already_is_not_answered_because_a_guard_takes_hold() {
+    let testbed = leader().await;
+    let first = testbed.register("a", "first", TTL_MS);
+    sleep(TTL / 2).await;
+    let others = owners(&testbed, "a", 8).await;
+    testbed.fate.send_replace(Fate::Unknown);
+    renew_until(&testbed, &others, Instant::now() + TTL).await;
+    assert_eq!(testbed.leases.renewed_by_write(first, Instant::now()), Renewal::Expiring);
+    sleep(TTL + LATE).await;
+    assert_eq!(testbed.leases.renewed_by_write(first, Instant::now()), Renewal::Expiring);
+    testbed.fate.send_replace(Fate::Applied);
+    until("the guard", seconds(2), || protected(&testbed) == 8).await;
+    assert_eq!(told(&testbed, EventCause::Expired), ["first".to_owned()].into());
 }
 
 #[tokio::test(start_paused = true)]
