@@ -13,13 +13,16 @@ use crate::args::admin::{Access, Add, Member, MemberCommand, Promote, Remove, Tr
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::output::Screen;
-use crate::output::view::Joined;
+use crate::output::view::{Joined, Leads, View as _};
 
 /// How often a node that was added is looked after.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Time after which a number that has changed is told again.
 const TELL_AGAIN: Duration = Duration::from_secs(2);
+
+/// The longest hand-over that the registry accepts.
+const TRANSFER_MAX: Duration = Duration::from_secs(60);
 
 /// Does what was typed.
 pub(super) async fn member(args: &Member, global: &Global, screen: &Screen) -> Result<Exit, Error> {
@@ -169,15 +172,24 @@ async fn transfer(args: &TransferLeader, global: &Global, screen: &Screen) -> Re
     let mut admin = Admin::open(&args.access, global, screen).await?;
     let seen = admin.status(&action).await?;
     let wanted: Vec<String> = args.member.iter().cloned().collect();
+    let raft_id = ids(&action, &seen, &wanted)?.first().copied().unwrap_or_default();
     let request = api::TransferLeadershipRequest {
-        raft_id: ids(&action, &seen, &wanted)?.first().copied().unwrap_or_default(),
-        timeout: prost_types::Duration::try_from(global.timeout).ok(),
+        raft_id,
+        // A little less than we wait ourselves, so that the outcome is told; the registry takes 60 s at most.
+        timeout: prost_types::Duration::try_from(global.timeout.mul_f64(0.9).min(TRANSFER_MAX)).ok(),
         expected_membership: log_id(&seen),
     };
     let _progress = screen.progress("handing over");
     let answer = admin
         .call(&action, Effect::Changes, request, async |client, call| client.transfer_leadership(call).await);
-    screen.show(&crate::output::view::Leads { answer: answer.await?, members: seen.members })?;
+    let answer = answer.await?;
+    let leads = Leads { answer, members: seen.members };
+    // An election may have come between.
+    if raft_id != 0 && answer.leader_raft_id != raft_id {
+        let message = format!("{} leads now", leads.names().join(", "));
+        return Err(Error::new(Exit::Refused, action, message, "try again"));
+    }
+    screen.show(&leads)?;
     Ok(Exit::Success)
 }
 

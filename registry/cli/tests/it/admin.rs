@@ -187,6 +187,17 @@ async fn votes_and_leadership_are_given_by_name() {
 }
 
 #[tokio::test]
+async fn leadership_that_went_to_another_is_not_called_done() {
+    let statuses = [status(voters())].into();
+    let (_admin, endpoint) =
+        MockAdmin::start(Script { statuses, elects: Some(3), ..Script::default() }).await;
+    let mock = registry(&endpoint).await;
+    let ended = registryctl(mock.endpoint(), &["member", "transfer-leader", "b"]).await;
+    assert_eq!((ended.code, ended.out.as_str()), (5, ""), "{ended:?}");
+    assert!(ended.err.contains("c leads now"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_refusal_of_a_change_has_the_exit_code_of_its_reason() {
     for (reason, code) in [
         ("WOULD_LOSE_QUORUM", 5),

@@ -36,6 +36,8 @@ pub(crate) struct Script {
     pub(crate) statuses: VecDeque<api::StatusResponse>,
     /// The settings.
     pub(crate) settings: api::ClusterSettings,
+    /// Whoever is asked to lead, this one does.
+    pub(crate) elects: Option<u64>,
     /// Changes are refused so.
     pub(crate) refuse: Option<&'static str>,
 }
@@ -168,7 +170,11 @@ impl AdminService for MockAdmin {
     ) -> Result<Response<api::TransferLeadershipResponse>, Status> {
         let raft_id = request.get_ref().raft_id;
         self.change(&request, format!("transfer {raft_id}"))?;
-        let leader_raft_id = if raft_id == 0 { 2 } else { raft_id };
+        let leader_raft_id = match self.shared.script.lock().unwrap().elects {
+            Some(other) => other,
+            None if raft_id == 0 => 2,
+            None => raft_id,
+        };
         Ok(Response::new(api::TransferLeadershipResponse { leader_raft_id, term: 9 }))
     }
 
