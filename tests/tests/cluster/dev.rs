@@ -51,6 +51,7 @@ impl Dev {
         let mut command = Command::new(&binaries().registry);
         let endpoints: Vec<String> = (8080..8083).map(|port| format!("{}:{port}", self.host)).collect();
         command.arg("ctl").env("REGISTRY_ENDPOINTS", endpoints.join(",")).args(arguments);
+        command.env_remove("REGISTRY_ADMIN_TOKEN_FILE");
         command.output().unwrap()
     }
 
@@ -87,6 +88,12 @@ async fn three_nodes_are_started_killed_started_and_ended_by_commands() {
         assert!(dev.folder.path().join("dev").join(file).exists(), "{file}");
     }
     assert!((1..=3).all(|node| dev.log(node).exists()));
+    let token = dev.folder.path().join("dev/admin.token");
+    assert!(text.contains(&format!("REGISTRY_ADMIN_TOKEN_FILE={}", token.display())), "{text}");
+    let list = dev.ctl(&["member", "list", "-o", "name", "--admin-token-file", token.to_str().unwrap()]);
+    assert_eq!(String::from_utf8_lossy(&list.stdout).lines().count(), 3, "{}", error_line(&list));
+    let stranger = dev.ctl(&["member", "list"]);
+    assert_eq!(stranger.status.code(), Some(5), "{}", error_line(&stranger));
 
     dev.succeed(&["kill", "2"]).await;
     assert!(dev.succeed(&["status"]).await.contains("not running"));

@@ -15,5 +15,6 @@ mod partitions;
 mod polite_end;
 mod reads_and_writes;
 mod restarts;
+mod settings;
 mod tutorial;
 mod watches;
