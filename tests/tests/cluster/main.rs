@@ -1,5 +1,6 @@
 //! Tests on clusters of real processes over loopback, one module per promise.
 
+mod autopilot;
 mod bad_input;
 mod deduplication;
 mod dev;
@@ -9,6 +10,7 @@ mod failover;
 mod frozen;
 mod guard;
 mod limits;
+mod one_way;
 mod overload;
 mod overrides;
 mod partitions;
