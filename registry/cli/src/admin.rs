@@ -49,6 +49,8 @@ pub(crate) enum Effect {
 pub(crate) struct Admin {
     token: Option<MetadataValue<Ascii>>,
     timeout: Duration,
+    /// The public interface, for what only that tells.
+    public: registry_client::Client,
     /// Peer endpoints; the first one is asked.
     nodes: VecDeque<String>,
 }
@@ -72,7 +74,13 @@ impl Admin {
                 "wait until the cluster is founded, or name another node with --endpoints",
             ));
         }
-        Ok(Self { token, timeout: global.timeout, nodes })
+        Ok(Self { token, timeout: global.timeout, public: client, nodes })
+    }
+
+    /// How much of a snapshot a member has stored; `None` if it receives none or nobody tells.
+    pub(crate) async fn snapshot_percent(&self, raft_id: u64) -> Option<u32> {
+        let status = self.public.cluster_status(v1::ClusterStatusRequest { local: false }).await.ok()?;
+        status.members.iter().find(|member| member.raft_id == raft_id)?.snapshot_percent
     }
 
     /// What the leader knows of the cluster.

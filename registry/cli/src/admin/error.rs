@@ -38,7 +38,10 @@ pub(crate) fn of(action: &str, effect: Effect, endpoint: &str, status: &Status) 
     let details = status.get_error_details();
     let fields = details.bad_request().into_iter().flat_map(|bad| &bad.field_violations);
     let metadata = details.error_info().into_iter().flat_map(|info| &info.metadata);
-    let text = clean(status.message());
+    let text = match status.message() {
+        "" => status.code().description().to_owned(),
+        text => clean(text),
+    };
     Error::reported(Report {
         action: action.to_owned(),
         code: code_name(status.code()),

@@ -121,12 +121,15 @@ pub(crate) enum Phase {
     Gone,
     /// It has an id and must take it.
     Admitted,
-    /// It receives the log or a snapshot.
+    /// It receives the log.
     Learner {
         /// Entries that it is behind, if known.
         behind: Option<u64>,
-        /// Whether it receives a snapshot now.
-        snapshot: bool,
+    },
+    /// It receives a snapshot.
+    Snapshot {
+        /// How much of it has arrived, if known.
+        percent: Option<u32>,
     },
     /// It has all, and its vote will follow by itself.
     CaughtUp,
@@ -150,9 +153,10 @@ impl Phase {
             }
             MemberPlace::Learner => {
                 let replication = status.replication.iter().find(|one| one.raft_id == raft_id);
-                Self::Learner {
-                    behind: member.lag_entries,
-                    snapshot: replication.is_some_and(|one| one.installing_snapshot),
+                if replication.is_some_and(|one| one.installing_snapshot) {
+                    Self::Snapshot { percent: None }
+                } else {
+                    Self::Learner { behind: member.lag_entries }
                 }
             }
             MemberPlace::Admitted | MemberPlace::Unspecified => Self::Admitted,
@@ -174,11 +178,14 @@ impl Phase {
         match self {
             Self::Gone => "is no member any more".to_owned(),
             Self::Admitted => "is admitted, and must take its id".to_owned(),
-            Self::Learner { snapshot: true, .. } => "is a learner and receives a snapshot".to_owned(),
-            Self::Learner { behind: Some(entries), .. } => {
+            Self::Snapshot { percent: None } => "is a learner and receives a snapshot".to_owned(),
+            Self::Snapshot { percent: Some(percent) } => {
+                format!("is a learner and receives a snapshot: {percent} % are there")
+            }
+            Self::Learner { behind: Some(entries) } => {
                 format!("is a learner, {} behind", count(*entries, "entry", "entries"))
             }
-            Self::Learner { behind: None, .. } => "is a learner".to_owned(),
+            Self::Learner { behind: None } => "is a learner".to_owned(),
             Self::CaughtUp => "is a learner and has caught up; its vote follows".to_owned(),
             Self::Waits(why) => format!("is a learner and has caught up; {why}"),
             Self::Voter => "votes".to_owned(),

@@ -78,6 +78,8 @@ fn a_node_that_is_added_is_followed_through_all_phases() {
     seen.replication =
         vec![ReplicationStatus { raft_id: 4, installing_snapshot: true, ..Default::default() }];
     assert_eq!(Phase::of(&seen, 4).words(), "is a learner and receives a snapshot");
+    let words = Phase::Snapshot { percent: Some(40) }.words();
+    assert_eq!(words, "is a learner and receives a snapshot: 40 % are there");
     members[3] = caught_up(4, "d");
     let phase = Phase::of(&status(members.clone(), 5), 4);
     assert!(phase == Phase::CaughtUp && !phase.is_final(), "{phase:?}");

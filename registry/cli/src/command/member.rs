@@ -99,7 +99,10 @@ async fn follow(admin: &mut Admin, args: &Add, raft_id: u64, screen: &Screen) ->
                 continue;
             }
         };
-        let phase = Phase::of(&status, raft_id);
+        let phase = match Phase::of(&status, raft_id) {
+            Phase::Snapshot { .. } => Phase::Snapshot { percent: admin.snapshot_percent(raft_id).await },
+            other => other,
+        };
         if phase == Phase::Gone {
             let message = format!("{} was given up: {}", args.name, status.membership_trouble);
             return Err(Error::new(Exit::Refused, action, message, "look at its log, then add it again"));

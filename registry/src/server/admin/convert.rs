@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use registry_proto::internal as pb;
 use registry_proto::internal::PeerErrorReason as R;
-use registry_state::validate::Violations;
+use registry_state::validate::{Violation, Violations};
 use registry_state::{
     ClusterSettings, GuardSettings, HistorySettings, Member, MembershipOwner, QuotaSettings,
 };
@@ -143,10 +143,16 @@ pub(super) fn settings_from_proto(settings: &pb::ClusterSettings) -> Result<Clus
         Err(list) => {
             let error = PeerError::new(R::InvalidField, "the settings break rules");
             Err(list.into_iter().fold(error, |error, violation| {
-                error.field(public_name(&violation.field), violation.description)
+                error.field(public_name(&violation.field), with_unit(&violation))
             }))
         }
     }
+}
+
+/// Without its name a number of milliseconds would say nothing.
+fn with_unit(violation: &Violation) -> String {
+    let unit = if violation.field.ends_with("_ms") { " (milliseconds)" } else { "" };
+    format!("{}{unit}", violation.description)
 }
 
 /// The state counts in milliseconds and says so in its names; the interface has durations.
