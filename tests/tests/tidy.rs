@@ -77,7 +77,7 @@ fn functions_are_short_enough_to_read() {
                 .trim_start_matches("pub(crate) ")
                 .trim_start_matches("pub(super) ");
             let head = head.trim_start_matches("const ").trim_start_matches("async ");
-            if open.is_none() && head.starts_with("fn ") && !code.ends_with(';') {
+            if open.is_none() && head.starts_with("fn ") && !code.ends_with([';', '}']) {
                 open = Some((number, indent, code.to_owned()));
             } else if let Some((start, depth, function)) = &open
                 && indent == *depth
