@@ -94,6 +94,25 @@ impl Cluster {
         cluster
     }
 
+    /// One more node, not started, with a configuration that lists it alone and asks the others for a place
+    /// (`join`). Its index.
+    pub fn add_joiner(&mut self) -> usize {
+        assert!(self.partition.is_none(), "the network of a partition has its ports from the start");
+        let index = self.nodes.len();
+        let listen = self.nodes[0].listen;
+        let seeds: Vec<String> =
+            self.nodes.iter().map(|node| format!("{}:{}", node.listen, node.peer_port)).collect();
+        let config = self.folder.path().join(format!("joiner-{index}.json"));
+        let mut node = Node::new(self.folder.path(), &config, index, listen);
+        let options = Options { file: json!({ "log": { "segment_bytes": 4 << 20 } }), ..Options::default() };
+        write_config(&config, std::slice::from_ref(&node), listen, &options);
+        node.set_env("REGISTRY_LISTEN", listen.to_string());
+        node.set_env("REGISTRY_HTTP_PORT", node.http_port.to_string());
+        node.set_env("REGISTRY_JOIN", seeds.join(","));
+        self.nodes.push(node);
+        index
+    }
+
     /// Starts every node that does not run.
     pub fn start_all(&mut self) {
         for index in 0..self.nodes.len() {

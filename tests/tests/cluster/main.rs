@@ -10,6 +10,7 @@ mod failover;
 mod frozen;
 mod guard;
 mod limits;
+mod membership;
 mod one_way;
 mod overload;
 mod overrides;
