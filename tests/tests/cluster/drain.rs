@@ -8,6 +8,7 @@ use registry_client::transport::{Channel, ConnectionOptions, TcpDial};
 use registry_proto::v1::discovery_service_client::DiscoveryServiceClient;
 use registry_proto::v1::{self, InstanceState, WatchKind};
 use registry_tests::api::{Api, duration, registration, request_id};
+use registry_tests::binaries::binaries;
 use registry_tests::cluster::{Cluster, Options};
 use registry_tests::{timing, wait};
 use tokio::sync::watch;
@@ -363,4 +364,43 @@ async fn a_drain_whose_node_is_killed_in_the_middle_goes_on_at_another_under_the
     let shown = cluster.api(far).discover_at(SERVICE, v1::Consistency::Linearizable).await.unwrap();
     let drained = shown.instances.iter().find(|one| one.port == 1).unwrap();
     assert_eq!(drained.revision, revision, "nothing changed twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_tells_how_far_a_drain_went() {
+    let mut cluster = Cluster::start(Options::default()).await;
+    let followers = cluster.followers().await;
+    let [asked, down] = [followers[0], followers[1]];
+    let endpoint = cluster.nodes[asked].endpoint();
+    let ctl = |line: &str| {
+        let mut command = std::process::Command::new(&binaries().registryctl);
+        let output = command.args(["--endpoints", &endpoint]).args(line.split_whitespace()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+    };
+    register(&cluster.api(asked), 1).await;
+    register(&cluster.api(asked), 2).await;
+    let _readers = Reader::of_every_kind(&cluster.api(down)).await;
+    let (code, out, _) = ctl("drain orders 127.0.0.1:1");
+    assert_eq!((code, out.as_str()), (0, "DRAINING since revision 3, complete: 3 watchers told\n"));
+    let (code, out, _) = ctl("drain orders 127.0.0.1:2 --by-operator");
+    assert_eq!((code, out.as_str()), (0, "DRAINING since revision 4, complete: 3 watchers told\n"));
+    let (_, listed, _) = ctl("override list -o name");
+    assert_eq!(listed, "default/orders/127.0.0.1:2\n");
+    assert_eq!(ctl("state orders 127.0.0.1:1 up").0, 0);
+    assert_eq!(ctl("override clear orders 127.0.0.1:2").1, "override cleared\n");
+    let up = cluster.api(asked).discover_at(SERVICE, v1::Consistency::Linearizable).await.unwrap();
+    assert!(up.instances.iter().all(|instance| instance.state() == InstanceState::Up), "{up:?}");
+
+    cluster.nodes[down].kill();
+    let (code, out, said) = ctl("drain orders 127.0.0.1:1");
+    assert_eq!(code, 7, "{out}{said}");
+    assert!(out.ends_with("incomplete: 0 of 0 watchers told\n"), "{out}");
+    assert!(said.contains(&format!("silent: {}", cluster.nodes[down].name)), "{said}");
+    let (code, _, said) = ctl("drain orders 127.0.0.1:3");
+    assert_eq!(code, 3, "{said}");
+    assert!(
+        said.contains("cannot drain orders/127.0.0.1:3") && said.contains("INSTANCE_NOT_FOUND"),
+        "{said}"
+    );
 }
