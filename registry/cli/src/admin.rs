@@ -103,8 +103,8 @@ impl Admin {
         }
     }
 
-    /// Asks the leader. A node that does not lead names it; one that is gone is left for the next. At most
-    /// `--timeout`.
+    /// Asks the leader. A node that does not lead names it; one that is gone, or takes no part in the
+    /// cluster, is left for the next. At most `--timeout`.
     pub(crate) async fn call<M: Clone, T>(
         &mut self,
         action: &str,
@@ -113,6 +113,8 @@ impl Admin {
         call: impl AsyncFn(&mut Client, Request<M>) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
         let deadline = Instant::now() + self.timeout;
+        // Each but the last may say that it takes no part: then that is the answer.
+        let mut others = self.nodes.len().saturating_sub(1);
         loop {
             let endpoint = self.nodes.front().cloned().unwrap_or_default();
             let mut client = client(&endpoint);
@@ -122,6 +124,11 @@ impl Admin {
                 Ok(Err(status)) => status,
                 Err(_) => return Err(error::no_answer(action, effect, &endpoint)),
             };
+            if takes_no_part(&status) && others > 0 {
+                others -= 1;
+                self.nodes.rotate_left(1);
+                continue;
+            }
             match self.after(&status, &endpoint) {
                 Next::Ask => {}
                 Next::Pause if Instant::now() + BETWEEN_NODES < deadline => sleep(BETWEEN_NODES).await,
@@ -158,6 +165,12 @@ impl Admin {
         }
         request
     }
+}
+
+/// Whether the node is out of Raft: removed, quarantined, or not admitted yet. It has changed nothing.
+fn takes_no_part(status: &Status) -> bool {
+    use PeerErrorReason::{NotInitialized, NotReady};
+    matches!(error::reason(status), Some(NotReady | NotInitialized))
 }
 
 /// What follows a failed try.

@@ -101,6 +101,22 @@ async fn a_node_that_does_not_lead_sends_us_to_the_one_that_does() {
 }
 
 #[tokio::test]
+async fn a_node_that_takes_no_part_is_left_for_the_next_and_its_word_stands_if_there_is_none() {
+    let out =
+        || Script { statuses: [status(voters())].into(), refuse: Some("NOT_READY"), ..Script::default() };
+    let (_, quarantined) = MockAdmin::start(out()).await;
+    let (leader, leads) = MockAdmin::start(Script::default()).await;
+    let mock = registry(&format!("{quarantined},{leads}")).await;
+    let ended = registryctl(mock.endpoint(), &["member", "transfer-leader"]).await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(leader.calls(), ["transfer 0"]);
+    let alone = registry(&quarantined).await;
+    let ended = registryctl(alone.endpoint(), &["member", "transfer-leader"]).await;
+    assert_eq!(ended.code, 4, "{ended:?}");
+    assert!(ended.err.contains("NOT_READY"), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_node_that_is_added_is_followed_until_it_votes() {
     let with = |fourth: api::MemberStatus| {
         let mut members = voters();

@@ -38,7 +38,7 @@ pub(crate) struct Manners {
     pub(crate) page: Option<usize>,
     /// Whether this file exists is told with every Drain.
     pub(crate) marker: Option<PathBuf>,
-    /// Peer port of its member; empty = none.
+    /// Peer ports of its members, parted by commas; empty = one member without.
     pub(crate) peer_endpoint: String,
     /// Streams of Watch, one after the other. The last one stays open.
     pub(crate) watches: VecDeque<Vec<v1::WatchResponse>>,
@@ -443,23 +443,24 @@ impl ClusterService for Mock {
         &self,
         _: Request<v1::ClusterStatusRequest>,
     ) -> Result<Response<v1::ClusterStatusResponse>, Status> {
-        let member = v1::Member {
-            node_id: "mock".into(),
-            raft_id: 1,
+        let peers = self.shared.manners.lock().unwrap().peer_endpoint.clone();
+        let members = peers.split(',').enumerate().map(|(index, peer)| v1::Member {
+            node_id: if index == 0 { "mock".into() } else { format!("mock-{}", index + 1) },
+            raft_id: index as u64 + 1,
             client_endpoint: self.shared.endpoint.clone(),
-            peer_endpoint: self.shared.manners.lock().unwrap().peer_endpoint.clone(),
-            role: v1::NodeRole::Leader.into(),
+            peer_endpoint: peer.into(),
+            role: if index == 0 { v1::NodeRole::Leader.into() } else { v1::NodeRole::Follower.into() },
             kind: v1::MemberKind::Voter.into(),
             health: v1::MemberHealth::Healthy.into(),
             ..Default::default()
-        };
+        });
         Ok(Response::new(v1::ClusterStatusResponse {
             header: self.header(),
             source: v1::StatusSource::Leader.into(),
             cluster_id: "6ba7b810-9dad-11d1-80b4-00c04fd430c8".into(),
             leader_id: "mock".into(),
             term: 1,
-            members: vec![member],
+            members: members.collect(),
             quorum: Some(v1::QuorumStatus { available: true, voters: 1, needed: 1, reachable: 1 }),
             epoch: EPOCH,
             ..Default::default()
