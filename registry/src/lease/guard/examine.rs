@@ -161,3 +161,7 @@ impl<'a> Examiner<'a> {
 fn services_of(state: &State, id: u64) -> HashSet<Arc<ServiceKey>> {
     state.lease_instances(id).map(|record| record.service.clone()).collect()
 }
+
+#[cfg(test)]
+#[path = "examine_test.rs"]
+mod tests;
