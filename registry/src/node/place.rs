@@ -27,6 +27,7 @@ use crate::standing::Cause;
 type Recovered = (Built, Peers);
 
 /// How taking part came out.
+#[allow(clippy::large_enum_variant, reason = "there is one per life of a node, moved once")]
 pub(super) enum Part {
     /// Raft runs.
     Member(Core),

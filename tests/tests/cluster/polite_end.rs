@@ -152,13 +152,13 @@ async fn a_program_under_run_is_stopped_and_no_call_over_a_cache_fails() {
     // The server writes a line of its own for each call.
     let log = std::fs::read_to_string(folder.path().join(format!("{leaving}.log"))).unwrap();
     let said: Vec<_> = log.lines().filter(|line| !line.contains(" - - [")).collect();
+    let states = tokio::time::timeout(wait::PATIENCE, states).await.expect("in time").unwrap();
     let seen = seen.lock().unwrap();
     assert_eq!(seen.failed, [""; 0], "of {} calls; run said {said:#?}", seen.answered.len());
     // The program knows no other end than by the signal.
     assert_eq!(ended.code(), Some(128 + 15), "{said:#?}");
     let name = format!("hello/127.0.0.1:{leaving}");
     assert_eq!(said[said.len() - 2..], [format!("draining {name}"), format!("deregistered {name}")]);
-    let states = tokio::time::timeout(wait::PATIENCE, states).await.expect("in time").unwrap();
     assert_eq!(states, [Some(InstanceState::Draining), None], "drained, then deregistered");
     println!("{} calls, none failed", seen.answered.len());
 }
