@@ -31,7 +31,8 @@ pub use self::change::{Changed, Promotion, TransferWish};
 pub use self::introduce::Introducer;
 use self::observe::{Observations, Sight};
 pub use self::plan::{Step, View, Why};
-use crate::environment::Clock;
+use crate::crash_point::CrashPoint;
+use crate::environment::{Clock, Environment};
 use crate::error::peer::PeerError;
 use crate::member_health::MemberHealth;
 use crate::metrics::Metrics;
@@ -54,6 +55,7 @@ struct Shared {
     health: MemberHealth,
     introducer: Introducer,
     clock: Arc<dyn Clock>,
+    crash: CrashPoint,
     metrics: Metrics,
     /// Held while the membership of Raft is changed.
     turn: tokio::sync::Mutex<()>,
@@ -95,14 +97,15 @@ impl Membership {
         consensus: Consensus,
         health: MemberHealth,
         introducer: Introducer,
-        clock: Arc<dyn Clock>,
+        environment: &Environment,
         metrics: Metrics,
     ) -> Self {
         let shared = Shared {
             consensus,
             health,
             introducer,
-            clock,
+            clock: environment.clock.clone(),
+            crash: environment.crash.clone(),
             metrics,
             turn: tokio::sync::Mutex::default(),
             admission: tokio::sync::Mutex::default(),

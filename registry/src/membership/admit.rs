@@ -188,6 +188,7 @@ impl Membership {
         let command = AddMember { member: Some(spec), owner };
         match self.write(reign.leadership, Operation::AddMember(command)).await? {
             Reply::MemberAdded { raft_id, already } => {
+                self.shared.crash.pass("member-added");
                 if !already {
                     tracing::info!(raft_id, node = identity.node_id, "a node is admitted");
                 }

@@ -42,9 +42,12 @@ impl Membership {
         let published = self.shared.consensus.published();
         let member = published.state.member(raft_id).ok_or_else(|| unknown_member(raft_id))?;
         self.shared.introducer.adopt(member).await?;
+        self.shared.crash.pass("node-adopted");
         let deadline = Instant::now() + CHANGE_WAIT;
         let added = self.shared.consensus.add_learner(raft_id, raft_member(member), None, deadline).await;
-        added.map_err(|error| self.change_error(error))
+        let added = added.map_err(|error| self.change_error(error))?;
+        self.shared.crash.pass("learner-added");
+        Ok(added)
     }
 
     /// Changes the voters, then buries those that leave. The caller has the turn.
@@ -59,6 +62,7 @@ impl Membership {
         let deadline = Instant::now() + CHANGE_WAIT;
         let changed = self.shared.consensus.change_voters(voters.clone(), seen, deadline).await;
         let membership = changed.map_err(|error| self.change_error(error))?;
+        self.shared.crash.pass("voters-changed");
         if !leaving.is_empty() {
             self.bury(leadership, leaving).await?;
         }
@@ -73,7 +77,9 @@ impl Membership {
     ) -> Result<(), PeerError> {
         let owner = self.shared.consensus.published().state.settings().membership_owner;
         let command = RemoveMembers { raft_ids: raft_ids.iter().copied().collect(), owner };
-        self.write(leadership, Operation::RemoveMembers(command)).await.map(drop)
+        self.write(leadership, Operation::RemoveMembers(command)).await?;
+        self.shared.crash.pass("member-buried");
+        Ok(())
     }
 
     /// Takes buried ids out of Raft. The caller has the turn.

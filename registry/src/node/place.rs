@@ -188,9 +188,8 @@ impl Node {
     fn members(&self, core: &Core) -> Membership {
         let identity = self.introductions.service.clone();
         let introducer = Introducer::new(core.peers.clone(), identity, compatibility(&self.config.raft));
-        let clock = self.environment.clock.clone();
-        let health = core.member_health.clone();
-        Membership::new(core.consensus.clone(), health, introducer, clock, self.metrics.clone())
+        let (health, world) = (core.member_health.clone(), &self.environment);
+        Membership::new(core.consensus.clone(), health, introducer, world, self.metrics.clone())
     }
 
     /// Starts Raft and everything that answers by it.

@@ -16,6 +16,7 @@ mod overload;
 mod overrides;
 mod partitions;
 mod polite_end;
+mod readmission;
 mod reads_and_writes;
 mod restarts;
 mod settings;

@@ -1,4 +1,4 @@
-//! What was acknowledged is there after any restart, and an empty folder founds nothing.
+//! What was acknowledged is there after any restart, and a folder is used by its own node only.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -123,43 +123,6 @@ async fn floor(api: &Api, request: v1::WatchRequest) -> String {
         Ok(None) => "end".into(),
         Err(status) => status.message().to_owned(),
     }
-}
-
-async fn an_emptied_node_stays_out(index: usize) {
-    let mut cluster = Cluster::start(Options::default()).await;
-    let witness = cluster.api(1);
-    witness.register(permanent("orders", 1)).await.unwrap();
-    let before = witness.status(false).await.unwrap().cluster_id;
-    cluster.nodes[index].stop().await;
-    std::fs::remove_dir_all(&cluster.nodes[index].data).unwrap();
-    cluster.start_node(index);
-    wait::until("the majority to go on", wait::PATIENCE, || async {
-        witness.register(permanent("orders", 2)).await.map(|_| ()).map_err(|status| status.to_string())
-    })
-    .await;
-
-    // It stays out, says so, and takes no other cluster id.
-    let api = cluster.api(index);
-    let status = wait::until("the emptied node to answer", wait::PATIENCE, || async {
-        api.status(true).await.map_err(|status| status.to_string())
-    })
-    .await;
-    assert!(status.cluster_id.is_empty() || status.cluster_id == before, "{status:?}");
-    assert!(api.register(permanent("orders", 3)).await.is_err(), "it takes no writes");
-    assert!(cluster.nodes[index].http("/readyz").await.is_err(), "it is not ready");
-    assert!(cluster.nodes[index].http("/livez").await.is_ok(), "it is alive");
-    assert_eq!(witness.status(false).await.unwrap().cluster_id, before);
-    assert_eq!(ports(&witness, "orders").await, BTreeSet::from([1, 2]));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_founder_with_an_emptied_folder_starts_no_cluster_of_its_own() {
-    an_emptied_node_stays_out(0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn another_node_with_an_emptied_folder_starts_no_cluster_of_its_own() {
-    an_emptied_node_stays_out(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

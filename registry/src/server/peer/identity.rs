@@ -142,11 +142,10 @@ impl IdentityService {
 
     /// Index of what removed the caller, as far as this node has applied (P/N5).
     fn removal_of(&self, request: &HelloRequest) -> u64 {
-        let (Some(header), Some(consensus)) = (&request.header, self.standing.consensus()) else { return 0 };
+        let Some(header) = &request.header else { return 0 };
         let same = self.standing.member().is_some_and(|own| own.cluster_id == header.cluster_id);
-        let published = consensus.published();
-        let removed = same && header.from_raft_id != 0 && published.state.is_removed(header.from_raft_id);
-        if removed { published.applied_index().max(1) } else { 0 }
+        let removed_at = if same { self.removed_at(header.from_raft_id) } else { None };
+        removed_at.map_or(0, |index| index.max(1))
     }
 
     fn not_running(&self) -> PeerError {
