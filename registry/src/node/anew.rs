@@ -31,6 +31,7 @@ impl Node {
         self.http_server.abort();
         if let Some(core) = self.core.get() {
             core.consensus.shutdown().await;
+            core.end();
         }
         let (standing, environment) = (self.standing.clone(), self.environment.clone());
         let moved = move || standing.start_anew(environment.random.as_ref(), &environment.crash);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::task::AbortHandle;
+
 use super::drain::{DrainParts, Drains};
 use super::header::Head;
 use super::keep_alive::KeepAlive;
@@ -54,6 +56,7 @@ pub struct Core {
     pub admission: Admission,
     /// How the other members are; probed by [`MemberHealth::run`] where that runs.
     pub member_health: MemberHealth,
+    background: Arc<[AbortHandle; 3]>,
 }
 
 /// What a [`Core`] is made of. `hub` and `leases` observe Raft, so they are older than it.
@@ -110,15 +113,15 @@ impl Core {
 
         let agreement: Arc<dyn Agreement> =
             Arc::new(RaftAgreement { consensus: consensus.clone(), rounds: rounds.clone(), clock });
-        tokio::spawn(expiry::run(leases.clone(), agreement.clone()));
+        let expiry = tokio::spawn(expiry::run(leases.clone(), agreement.clone()));
         let (forwarder, forwarding) = forward::forwarder(consensus.clone(), peers.clone(), metrics);
-        tokio::spawn(forwarding.run());
+        let forwarding = tokio::spawn(forwarding.run());
         let renewals = Renewals::new(leases.clone(), agreement, forwarder);
         let heads = Arc::new(head.clone());
         let keep_alive = KeepAlive::new(renewals.clone(), heads.clone(), hub.closing());
 
         let newest = consensus.clone();
-        tokio::spawn(hub.clone().run(move || newest.published()));
+        let hub_care = tokio::spawn(hub.clone().run(move || newest.published()));
         let watches = Watches::new(hub.clone(), reader.clone(), heads.clone());
         let renewals = RenewalServer::new(renewals, hub.clone(), heads);
         Self {
@@ -136,6 +139,12 @@ impl Core {
             leases,
             admission,
             member_health,
+            background: Arc::new([expiry, forwarding, hub_care].map(|task| task.abort_handle())),
         }
+    }
+
+    /// Ends what runs beside answering: a node that starts anew must not keep the state of its last life.
+    pub fn end(&self) {
+        self.background.iter().for_each(AbortHandle::abort);
     }
 }
