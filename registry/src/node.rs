@@ -243,7 +243,7 @@ impl Node {
         }
         let joiner = || Joiner::new(&self.config, &self.environment, &self.introductions, &self.standing);
         match self.take_part(&joiner(), disk).await? {
-            Part::Member(core) => self.serve(core).await?,
+            Part::Member(core) => self.serve(*core).await?,
             Part::Outside => {}
             Part::Anew => return Ok(()),
         }

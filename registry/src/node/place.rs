@@ -30,7 +30,7 @@ type Recovered = (Built, Peers);
 #[allow(clippy::large_enum_variant, reason = "there is one per life of a node, moved once")]
 pub(super) enum Part {
     /// Raft runs.
-    Member(Core),
+    Member(Box<Core>),
     /// In quarantine.
     Outside,
     /// The cluster wants the node to start anew.
@@ -64,7 +64,7 @@ impl Node {
         };
         if recovered.0.consensus().is_initialized() {
             self.standing.join()?;
-            return self.run(recovered, &member).await.map(Part::Member);
+            return self.run(recovered, &member).await.map(|core| Part::Member(Box::new(core)));
         }
         // A founding or an admission that was cut short: nothing has been voted or acknowledged here.
         self.find_place(joiner, Some(recovered), LogDisk::Files).await
@@ -102,7 +102,7 @@ impl Node {
         if let Way::Found(voters) = way {
             self.initialize(&core.consensus, voters).await?;
         }
-        Ok(Part::Member(core))
+        Ok(Part::Member(Box::new(core)))
     }
 
     async fn initialize(&self, consensus: &Consensus, voters: BTreeMap<u64, Member>) -> Result<(), Fatal> {
