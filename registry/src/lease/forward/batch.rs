@@ -51,8 +51,10 @@ pub struct Batch {
     position: HashMap<u64, usize>,
     lease_waiters: Vec<(Vec<u64>, Waiter<Vec<u64>>)>,
     heartbeats: Vec<Bytes>,
+    /// Arrival of the youngest of equal heartbeats.
     heartbeat_arrived: Vec<Instant>,
-    heartbeat_waiters: Vec<Waiter<ForwardedReply>>,
+    heartbeat_position: HashMap<Bytes, usize>,
+    heartbeat_waiters: Vec<Vec<Waiter<ForwardedReply>>>,
 }
 
 impl Pending {
@@ -89,9 +91,7 @@ impl Batch {
                 self.lease_waiters.push((ids, waiter));
             }
             Ask::Heartbeat(request, waiter) if !waiter.is_closed() => {
-                self.heartbeats.push(request);
-                self.heartbeat_arrived.push(pending.arrived);
-                self.heartbeat_waiters.push(waiter);
+                self.add_heartbeat(request, pending.arrived, waiter);
             }
             Ask::Leases(..) | Ask::Heartbeat(..) => {}
         }
@@ -105,6 +105,22 @@ impl Batch {
         } else {
             self.leases.push(id);
             self.lease_arrived.push(arrived);
+        }
+    }
+
+    /// Equal heartbeats become one: whoever asks the same gets the same answer.
+    fn add_heartbeat(&mut self, request: Bytes, arrived: Instant, waiter: Waiter<ForwardedReply>) {
+        let next = self.heartbeats.len();
+        let position = *self.heartbeat_position.entry(request.clone()).or_insert(next);
+        if let (Some(known), Some(waiters)) =
+            (self.heartbeat_arrived.get_mut(position), self.heartbeat_waiters.get_mut(position))
+        {
+            *known = (*known).max(arrived);
+            waiters.push(waiter);
+        } else {
+            self.heartbeats.push(request);
+            self.heartbeat_arrived.push(arrived);
+            self.heartbeat_waiters.push(vec![waiter]);
         }
     }
 
@@ -133,8 +149,10 @@ impl Batch {
             let expired = ids.into_iter().filter(|id| expired.contains(id)).collect();
             drop(waiter.send(Ok(expired)));
         }
-        for (waiter, reply) in self.heartbeat_waiters.into_iter().zip(response.replies) {
-            drop(waiter.send(Ok(reply)));
+        for (waiters, reply) in self.heartbeat_waiters.into_iter().zip(response.replies) {
+            for waiter in waiters {
+                drop(waiter.send(Ok(reply.clone())));
+            }
         }
     }
 
@@ -143,7 +161,7 @@ impl Batch {
         for (_, waiter) in self.lease_waiters {
             drop(waiter.send(Err(error.clone())));
         }
-        for waiter in self.heartbeat_waiters {
+        for waiter in self.heartbeat_waiters.into_iter().flatten() {
             drop(waiter.send(Err(error.clone())));
         }
     }

@@ -9,9 +9,9 @@ fn leases(ids: &[u64], arrived: Instant) -> (Pending, Receiver<Result<Vec<u64>, 
     (Pending { ask: Ask::Leases(ids.to_vec(), sender), arrived }, receiver)
 }
 
-fn heartbeat(arrived: Instant) -> (Pending, Receiver<Result<ForwardedReply, Error>>) {
+fn heartbeat(request: &'static str, arrived: Instant) -> (Pending, Receiver<Result<ForwardedReply, Error>>) {
     let (sender, receiver) = oneshot::channel();
-    (Pending { ask: Ask::Heartbeat(Bytes::from_static(b"beat"), sender), arrived }, receiver)
+    (Pending { ask: Ask::Heartbeat(Bytes::from_static(request.as_bytes()), sender), arrived }, receiver)
 }
 
 fn ms(ms: u64) -> Duration {
@@ -35,11 +35,26 @@ fn renewals_of_one_lease_become_one_with_the_age_of_the_youngest() {
 }
 
 #[test]
+fn equal_heartbeats_become_one_with_the_age_of_the_youngest() {
+    let start = Instant::now();
+    let (one, mut first) = heartbeat("orders", start);
+    let (two, mut second) = heartbeat("orders", start + ms(30));
+    let mut batch = Batch::default();
+    [one, two].into_iter().for_each(|pending| batch.add(pending, start + ms(50)));
+    let message = batch.message(start + ms(50));
+    assert_eq!((message.heartbeats.len(), message.waited_ms), (1, vec![20]));
+    let reply = ForwardedReply { revision: 7, ..Default::default() };
+    batch.answer(ForwardRenewalsResponse { replies: vec![reply], ..Default::default() });
+    assert_eq!(first.try_recv().unwrap().unwrap().revision, 7);
+    assert_eq!(second.try_recv().unwrap().unwrap().revision, 7);
+}
+
+#[test]
 fn heartbeats_are_answered_in_order() {
     let start = Instant::now();
-    let (one, mut first) = heartbeat(start);
+    let (one, mut first) = heartbeat("one", start);
     let (lease, mut renewed) = leases(&[7], start);
-    let (two, mut second) = heartbeat(start + ms(5));
+    let (two, mut second) = heartbeat("two", start + ms(5));
     let mut batch = Batch::default();
     [one, lease, two].into_iter().for_each(|pending| batch.add(pending, start + ms(10)));
     let message = batch.message(start + ms(10));
@@ -75,7 +90,7 @@ fn nobody_is_asked_for_a_caller_that_has_gone() {
 fn an_error_of_the_leader_reaches_every_caller() {
     let start = Instant::now();
     let (one, mut first) = leases(&[1], start);
-    let (two, mut second) = heartbeat(start);
+    let (two, mut second) = heartbeat("beat", start);
     let mut batch = Batch::default();
     batch.add(one, start);
     batch.add(two, start);
@@ -90,7 +105,7 @@ fn an_error_of_the_leader_reaches_every_caller() {
 #[test]
 fn a_leader_that_answers_too_few_heartbeats_is_not_believed() {
     let start = Instant::now();
-    let (beat, mut answer) = heartbeat(start);
+    let (beat, mut answer) = heartbeat("beat", start);
     let mut batch = Batch::default();
     batch.add(beat, start);
     batch.answer(ForwardRenewalsResponse::default());
