@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::consensus::Consensus;
-use super::error::TransferError;
 use super::status::RaftStatus;
 
 /// How often it is looked who has room.
@@ -22,9 +21,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// A voter silent for longer holds nothing for the majority.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
-/// Longest wait for a hand-over, and pause before the next.
+/// Longest wait for a hand-over, and pauses before the next: when it succeeded, so that leadership does not
+/// wander between disks that come and go, and when it failed.
 const HANDOVER: Duration = Duration::from_secs(1);
-const HANDOVER_PAUSE: Duration = Duration::from_secs(30);
+const PAUSE_AFTER_SUCCESS: Duration = Duration::from_secs(30);
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Whether the disks have room for what grows, as the leader sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ impl Rooms {
 /// Keeps looking at the disks until Raft ends.
 pub(super) async fn watch(consensus: Consensus) {
     let mut retried = Instant::now();
-    let mut handed_over: Option<Instant> = None;
+    let mut may_hand_over = Instant::now();
     while consensus.status().failed.is_none() {
         sleep(LOOK_EVERY).await;
         let rooms = consensus.rooms();
@@ -93,19 +94,24 @@ pub(super) async fn watch(consensus: Consensus) {
                 tracing::debug!(%error, "the log has ended");
             }
         }
-        let due = handed_over.is_none_or(|at| at.elapsed() >= HANDOVER_PAUSE);
+        let due = Instant::now() >= may_hand_over;
         if room == Room::Elsewhere && due && status.leadership().is_some() {
-            handed_over = Some(Instant::now());
-            hand_over(&consensus, &rooms.full()).await;
+            may_hand_over = Instant::now() + hand_over(&consensus, &rooms.full()).await;
         }
     }
 }
 
-async fn hand_over(consensus: &Consensus, full: &BTreeSet<u64>) {
+/// Gives leadership to a voter with room. Returns the pause before it may be tried again.
+async fn hand_over(consensus: &Consensus, full: &BTreeSet<u64>) -> Duration {
     match consensus.transfer_leadership(None, full, Instant::now() + HANDOVER).await {
-        Ok(leadership) => tracing::warn!(%leadership, "disk full: leadership is handed over"),
-        Err(TransferError::Stopped) => {}
-        Err(error) => tracing::warn!(%error, "disk full: leadership is not handed over"),
+        Ok(leadership) => {
+            tracing::warn!(%leadership, "disk full: leadership is handed over");
+            PAUSE_AFTER_SUCCESS
+        }
+        Err(error) => {
+            tracing::warn!(%error, "disk full: leadership is not handed over");
+            PAUSE_AFTER_FAILURE
+        }
     }
 }
 
