@@ -27,7 +27,6 @@ use crate::standing::Cause;
 type Recovered = (Built, Peers);
 
 /// How taking part came out.
-#[allow(clippy::large_enum_variant, reason = "there is one per life of a node, moved once")]
 pub(super) enum Part {
     /// Raft runs.
     Member(Box<Core>),
