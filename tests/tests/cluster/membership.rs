@@ -158,7 +158,10 @@ async fn three_grow_to_five_and_shrink_to_three_under_load_with_a_fault_in_each_
             async move { admin.remove(request).await }
         });
         match removed.await {
-            Ok(answer) => Ok(assert_eq!(answer.voters_target, 3)),
+            Ok(answer) => {
+                assert_eq!(answer.voters_target, 3);
+                Ok(())
+            }
             // The crashed one is on its way back.
             Err(status) if reason(&status) == "WOULD_LOSE_QUORUM" => Err(status),
             Err(status) if reason(&status) == "TRANSFER_FAILED" => Err(status),
@@ -175,7 +178,11 @@ async fn three_grow_to_five_and_shrink_to_three_under_load_with_a_fault_in_each_
         let members = cluster.members().await;
         let back = members.iter().filter(|member| member.place() == MemberPlace::Learner);
         let back: Vec<u64> = back.map(id_of).collect();
-        if back.len() == 2 { Ok(assert!(back.iter().all(|id| *id > 5))) } else { Err(format!("{members:?}")) }
+        if back.len() != 2 {
+            return Err(format!("{members:?}"));
+        }
+        assert!(back.iter().all(|id| *id > 5), "{back:?}");
+        Ok(())
     })
     .await;
     wait_for_votes(&cluster, &three).await;
