@@ -107,6 +107,17 @@ async fn a_dead_voter_of_three_leaves_the_hints_stays_a_voter_and_goes_on_when_i
     assert_not_before("the verdict", silent.elapsed(), DEAD_AFTER);
     assert!(dead.detail.contains("no answer"), "{dead:?}");
     assert_eq!(dead.kind(), v1::MemberKind::Voter);
+    wait::until("the metrics of the leader to tell", wait::PATIENCE, || async {
+        let leader = &cluster.nodes[cluster.leader().await];
+        let dead = leader.metric("registry_member_dead").await;
+        let failures = leader.metric("registry_member_probe_failures_total").await;
+        let differing = leader.metric("registry_state_divergence").await;
+        match (dead, failures, differing) {
+            (Some(1.0), Some(30.0..), Some(0.0)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     wait::until_true("the client to leave it out", wait::PATIENCE, || async { !is_asked() }).await;
 
     // It is not removed, however long it takes: three times the verdict is looked at.
@@ -136,9 +147,14 @@ async fn nobody_is_dead_because_all_nodes_were_frozen_for_a_minute() {
     }
     cluster.freeze();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    // The leader wakes first and meets four silent members.
-    cluster.nodes[leader].signal(Signal::CONT);
-    tokio::time::sleep(dead_after / 3).await;
+    // The leader wakes first, and again: it meets four silent members for longer than the verdict takes in
+    // sum, but never for so long without a break of its own.
+    for _ in 0..2 {
+        cluster.nodes[leader].signal(Signal::STOP);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cluster.nodes[leader].signal(Signal::CONT);
+        tokio::time::sleep(dead_after * 6 / 10).await;
+    }
     cluster.thaw();
 
     for index in 0..5 {
