@@ -91,11 +91,15 @@ impl ClusterService {
     }
 }
 
-/// Says of members that are well otherwise that their disks are full (P/W5).
+/// Says of members that their disks are full (P/W5), before whatever else there is to say: it is the reason.
 fn tell_full_disks(members: &mut [v1::Member], full: &BTreeSet<u64>) {
-    let silent = members.iter_mut().filter(|member| member.detail.is_empty());
-    for member in silent.filter(|member| full.contains(&member.raft_id)) {
-        member.detail = "its disk is full: free space there; it goes on by itself".to_owned();
+    for member in members.iter_mut().filter(|member| full.contains(&member.raft_id)) {
+        let what = "its disk is full: free space there; it goes on by itself";
+        member.detail = match member.detail.len() {
+            // The whole has at most 256 bytes.
+            1..=190 => format!("{what}; {}", member.detail),
+            _ => what.to_owned(),
+        };
     }
 }
 
