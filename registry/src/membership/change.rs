@@ -149,7 +149,8 @@ impl Membership {
         self.hand_over(wish.target, &BTreeSet::new(), wish.deadline).await
     }
 
-    async fn hand_over(
+    /// Lets another voter lead: `target`, or the best that is not excluded.
+    pub(super) async fn hand_over(
         &self,
         target: Option<u64>,
         exclude: &BTreeSet<u64>,

@@ -72,6 +72,9 @@ impl MemberView {
 pub enum Step {
     /// Leave the joint configuration that a former leader left behind.
     Flatten,
+    /// Let a voter lead: this leader has lost its vote, in a change that a former one began. Raft lets a
+    /// leader without a vote lead on for as long as it is a learner.
+    HandOver,
     /// Give a node its identity and make it a learner (P/N4, R2 and R3).
     TakeUp {
         /// Its id.
@@ -135,6 +138,7 @@ impl Step {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Flatten => "flatten",
+            Self::HandOver => "hand_over",
             Self::TakeUp { .. } => "take_up",
             Self::Bury { .. } => "bury",
             Self::Drop { .. } => "drop",
@@ -150,6 +154,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Flatten => write!(f, "leave the joint configuration"),
+            Self::HandOver => write!(f, "let a voter lead: this node votes no more"),
             Self::TakeUp { raft_id } => write!(f, "take up member {raft_id} as a learner"),
             Self::Bury { raft_ids, why } => write!(f, "remove {raft_ids:?} for good: {why}"),
             Self::Drop { raft_ids } => write!(f, "take the removed {raft_ids:?} out of Raft"),
@@ -177,6 +182,9 @@ pub(super) fn plan(view: &View) -> Option<Step> {
         return Some(Step::Flatten);
     }
     let voters = view.voters();
+    if !voters.contains(&view.own) {
+        return Some(Step::HandOver);
+    }
     let housekeeping = drop_buried(view, &voters).or_else(|| take_up(view)).or_else(|| never_came(view));
     if housekeeping.is_some() || !view.is_autopilot {
         return housekeeping;

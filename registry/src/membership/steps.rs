@@ -19,6 +19,10 @@ impl Membership {
                 let done = self.shared.consensus.flatten(Instant::now() + CHANGE_WAIT).await;
                 done.map(drop).map_err(|error| self.change_error(error))
             }
+            Step::HandOver => {
+                let deadline = Instant::now() + CHANGE_WAIT;
+                self.hand_over(None, &BTreeSet::new(), deadline).await.map(drop)
+            }
             Step::TakeUp { raft_id } => {
                 let taken = self.take_up(*raft_id).await;
                 if taken.is_err() {

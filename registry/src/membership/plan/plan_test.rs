@@ -69,6 +69,17 @@ fn a_joint_configuration_is_left_first_under_every_owner() {
 }
 
 #[test]
+fn a_leader_without_a_vote_lets_a_voter_lead_under_every_owner() {
+    let mut view = view(&[(1, "v"), (2, "v"), (3, "v"), (4, "l")]);
+    view.own = 4;
+    assert_eq!(plan(&view), Some(Step::HandOver));
+    view.is_autopilot = false;
+    assert_eq!(plan(&view), Some(Step::HandOver));
+    view.configs.push(ids(&[1, 2, 4]));
+    assert_eq!(plan(&view), Some(Step::Flatten), "what was begun goes first");
+}
+
+#[test]
 fn what_was_begun_goes_on_under_every_owner_and_votes_are_for_the_autopilot() {
     let mut admitted = view(&[(1, "v"), (2, "v"), (3, "v"), (4, "a")]);
     admitted.is_autopilot = false;
@@ -175,6 +186,7 @@ fn a_dead_learner_makes_room_for_its_successor_only() {
 fn apply(view: &mut View, step: &Step) {
     match step {
         Step::Flatten => drop(view.configs.drain(..view.configs.len() - 1)),
+        Step::HandOver => view.own = *view.voters().first().unwrap(),
         Step::TakeUp { raft_id } => view.members.get_mut(raft_id).unwrap().is_in_raft = true,
         Step::Bury { raft_ids, .. } => bury(view, raft_ids),
         Step::Drop { raft_ids } => {
