@@ -104,6 +104,10 @@ pub(crate) fn frees_serial(error: &Error) -> bool {
     if error.is_not_sent() {
         return true;
     }
+    // Where waiting helps, a disk is full, which is found before the log; a quota is counted in it.
+    if error.is(Reason::QuotaExceeded) {
+        return error.retry_class() == RetryClass::Later;
+    }
     matches!(
         error.reason(),
         Some(
@@ -206,6 +210,7 @@ mod tests {
     fn only_refusals_before_the_log_free_a_serial() {
         assert!(frees_serial(&refused(Code::Unavailable, "NO_QUORUM")));
         assert!(!frees_serial(&refused(Code::Unknown, "OUTCOME_UNKNOWN")));
+        assert!(!frees_serial(&refused(Code::ResourceExhausted, "QUOTA_EXCEEDED")), "counted in the log");
         assert!(!frees_serial(&refused(Code::FailedPrecondition, "STALE_INCARNATION")));
         assert!(!frees_serial(&Error::no_answer(Duration::from_secs(1))));
     }
