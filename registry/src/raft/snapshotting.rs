@@ -19,6 +19,8 @@ use super::state_machine::{Shared, StateMachine, blocking};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Wait after a failure: a full disk does not get empty sooner.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Longest wait for Raft to take over a file that is written: a message and a rename of a slot.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(5);
 
 /// Makes snapshots by size and by time.
 pub(crate) struct Snapshotting {
@@ -162,6 +164,7 @@ impl Snapshotting {
             again?;
         }
         self.raft.trigger().snapshot().await.map_err(std::io::Error::other)?;
+        self.taken_over(applied_index).await;
         self.last = Last { at: Instant::now(), applied_bytes, applied_index };
         let bytes = self.shared.snapshots.current_bytes();
         self.wal.set_reserve_bytes(self.reserve_bytes())?;
@@ -172,6 +175,21 @@ impl Snapshotting {
 }
 
 impl Snapshotting {
+    /// Waits until Raft has made the file written its newest snapshot: until then size and index are those
+    /// of the one before.
+    async fn taken_over(&self, index: u64) {
+        let mut metrics = self.raft.metrics();
+        let taken = async {
+            while self.shared.snapshots.current_index().is_none_or(|covered| covered < index) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // In vain only if Raft has ended, or is busy with another one.
+        let _ = timeout(TAKE_OVER_WAIT, taken).await;
+    }
+
     /// Twice the last snapshot, for the next one beside it (P/W5).
     fn reserve_bytes(&self) -> u64 {
         self.min_reserve_bytes.max(2 * self.shared.snapshots.current_bytes())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use registry_client::{Client, Registration};
-use registry_proto::v1::{self, Consistency};
+use registry_proto::v1::{self, Consistency, ErrorReason};
 use registry_tests::api::{leased, registration};
 use registry_tests::cluster::{Cluster, Options};
 use registry_tests::storm::{Kind, Storm, Tally};
@@ -72,9 +72,10 @@ async fn shed(cluster: &Cluster) -> BTreeMap<String, f64> {
     shed
 }
 
-/// Deregistrations and heartbeats while it storms: never refused. Gives how many there were.
+/// Deregistrations while it storms: never shed, though an answer may come too late on a machine that gives
+/// the nodes no time. Gives how many were answered.
 async fn relieve(client: &Client, until: Instant) -> u32 {
-    let mut number = 0;
+    let (mut number, mut answered) = (0, 0);
     while Instant::now() < until {
         number += 1;
         let request = v1::ServiceDeregisterRequest {
@@ -83,10 +84,15 @@ async fn relieve(client: &Client, until: Instant) -> u32 {
             port: number,
             ..Default::default()
         };
-        client.deregister(request).await.expect("deregistrations are not shed");
+        match client.deregister(request).await {
+            Ok(_) => answered += 1,
+            Err(error) => {
+                assert!(!error.is(ErrorReason::Overloaded), "deregistrations are not shed: {error}")
+            }
+        }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    number
+    answered
 }
 
 /// Waits until each kind of call has an answer at once again, at every node.
@@ -161,6 +167,7 @@ async fn under_three_times_the_load_no_lease_is_lost_and_stale_reads_are_shed_fi
     );
 
     honest.check();
+    assert!(relieved > 0, "no deregistration was answered");
     let expired: f64 = futures::future::join_all(
         cluster
             .nodes
