@@ -1,0 +1,3 @@
+//! The Kubernetes operator of registry clusters.
+
+pub mod crd;
