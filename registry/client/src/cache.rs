@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use registry_proto::v1::{Consistency, Position, RevisionChanges, WatchRequest};
 use tokio::sync::{broadcast, watch};
 use tokio::task::AbortHandle;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout};
 
 use crate::client::Client;
@@ -143,7 +144,7 @@ impl fmt::Debug for ServiceCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let view = self.view();
         f.debug_struct("ServiceCache")
-            .field("instances", &view.instances().len())
+            .field("instances", &view.len())
             .field("position", &view.position())
             .field("connected", &self.is_connected())
             .finish()
@@ -305,7 +306,12 @@ impl CacheEvents {
 async fn follow(mut watch: Watch, shared: Arc<Shared>) {
     loop {
         match watch.next().await {
-            Ok(event) => apply(&shared, event),
+            Ok(event) => {
+                apply(&shared, event);
+                // One message holds thousands of revisions after a pause: without this, a reader that only
+                // waits for its turn on this thread would fall out of its 1,024 events.
+                consume_budget().await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the watch of a cache ended for good");
                 let mut health = shared.health();

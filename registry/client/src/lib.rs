@@ -107,7 +107,7 @@
 //! let mut events = client.cache("orders").events();
 //! while let Some(event) = events.next().await {
 //!     match event {
-//!         CacheEvent::Reset(view) => println!("{} instances", view.instances().len()),
+//!         CacheEvent::Reset(view) => println!("{} instances", view.len()),
 //!         CacheEvent::Changes { changes, .. } => println!("revision {}", changes.revision),
 //!         _ => {}
 //!     }

@@ -91,7 +91,7 @@ impl Followed {
     async fn check(self, client: &Client, present: &BTreeSet<u32>) {
         let position = client.position().expect("the client has read");
         let view = self.cache.at_least(position, wait::PATIENCE).await.unwrap();
-        assert_eq!(view.instances().len(), present.len(), "the view is complete");
+        assert_eq!(view.len(), present.len(), "the view is complete");
         wait::until_true("the events of the view", wait::PATIENCE, || async {
             self.told.lock().unwrap().added.len() >= present.len()
         })
@@ -116,7 +116,7 @@ async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease
     let cache = client.cache("held");
     let mut events = cache.events();
     let view = cache.synced().await.unwrap();
-    assert_eq!(view.instances().len(), LEASES as usize);
+    assert_eq!(view.len(), LEASES as usize);
     let removed = Arc::new(AtomicUsize::new(0));
     let counting = tokio::spawn({
         let removed = removed.clone();
@@ -182,7 +182,7 @@ async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease
     let request = v1::ServiceDiscoveryRequest { service_name: "held".into(), ..Default::default() };
     assert_eq!(shown.discover(request).await.unwrap().instances.len(), LEASES as usize);
     assert_eq!(removed.load(Ordering::Relaxed), 0, "no live lease expired");
-    assert_eq!(cache.view().instances().len(), LEASES as usize);
+    assert_eq!(cache.view().len(), LEASES as usize);
     println!("{} writes acknowledged, none lost; {LEASES} leases held", record.acknowledged.len());
     counting.abort();
 }

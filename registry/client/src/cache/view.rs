@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use imbl::Vector;
 use rand::RngExt as _;
 use registry_proto::v1::{EventKind, Instance, InstanceEvent, InstanceState, Position};
 
-/// What a cache knows at one revision. Never changes: a new revision makes a new view.
+/// What a cache knows at one revision. Never changes: a new revision makes a new view, which shares with the
+/// old one what both show.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct View {
-    instances: Vec<Arc<Instance>>,
+    /// Sorted by key. Persistent, or a reader that is behind by 1,024 views of a large service would hold as
+    /// many copies of it, and each change would cost as much as the whole service.
+    instances: Vector<Arc<Instance>>,
     position: Option<Position>,
 }
 
@@ -22,7 +26,7 @@ impl View {
     pub(crate) fn new(instances: Vec<Instance>, position: Position) -> Self {
         let mut instances: Vec<_> = instances.into_iter().map(Arc::new).collect();
         instances.sort_by(|a, b| key(a).cmp(&key(b)));
-        Self { instances, position: Some(position) }
+        Self { instances: instances.into(), position: Some(position) }
     }
 
     /// The view after the events of one revision.
@@ -36,7 +40,9 @@ impl View {
                     instances.remove(place);
                 }
                 (EventKind::Removed, Err(_)) => {}
-                (_, Ok(place)) => instances[place] = Arc::new(instance.clone()),
+                (_, Ok(place)) => {
+                    instances.set(place, Arc::new(instance.clone()));
+                }
                 (_, Err(place)) => instances.insert(place, Arc::new(instance.clone())),
             }
         }
@@ -53,12 +59,22 @@ impl View {
         let pairs = || self.instances.iter().zip(&other.instances);
         self.position.is_some() == other.position.is_some()
             && self.instances.len() == other.instances.len()
-            && pairs().all(|(a, b)| Arc::ptr_eq(a, b))
+            && (self.instances.ptr_eq(&other.instances) || pairs().all(|(a, b)| Arc::ptr_eq(a, b)))
     }
 
     /// The instances, whatever their state, sorted by namespace, service and id.
-    pub fn instances(&self) -> &[Arc<Instance>] {
-        &self.instances
+    pub fn instances(&self) -> impl ExactSizeIterator<Item = &Arc<Instance>> + DoubleEndedIterator {
+        self.instances.iter()
+    }
+
+    /// Number of instances, whatever their state.
+    pub fn len(&self) -> usize {
+        self.instances.len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty()
     }
 
     /// The instances that are UP: not those that are DRAINING, which finish what they have.
@@ -115,7 +131,7 @@ mod tests {
     }
 
     fn ids(view: &View) -> Vec<&str> {
-        view.instances().iter().map(|instance| instance.instance_id.as_str()).collect()
+        view.instances().map(|instance| instance.instance_id.as_str()).collect()
     }
 
     #[test]
@@ -131,7 +147,7 @@ mod tests {
         ];
         let second = first.after(&events, at(2));
         assert_eq!((ids(&first), ids(&second)), (vec!["a", "c"], vec!["b", "c"]));
-        assert_eq!(second.instances()[1].zone, "z");
+        assert_eq!(second.instances[1].zone, "z");
         assert_eq!(second.position(), Some(at(2)));
     }
 

@@ -10,7 +10,7 @@ use crate::mock::{Mock, instance, until};
 use crate::net::Reach;
 
 fn ids(cache: &ServiceCache) -> BTreeSet<String> {
-    cache.view().instances().iter().map(|instance| instance.instance_id.clone()).collect()
+    cache.view().instances().map(|instance| instance.instance_id.clone()).collect()
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_cache_follows_and_reads_its_clients_writes() {
         let header = client.register(instance(port)).await.unwrap().header.unwrap();
         let position = Position { epoch: header.epoch, revision: header.revision };
         let view = cache.at_least(position, Duration::from_secs(60)).await.unwrap();
-        assert_eq!(view.instances().len(), port as usize);
+        assert_eq!(view.len(), port as usize);
     }
     assert!(cache.pick().is_some() && cache.age().is_some());
     let far = Position { epoch: 1, revision: 1 };
@@ -42,12 +42,12 @@ async fn a_cache_serves_its_last_view_while_the_registry_is_away_and_heals_by_it
     until("the cache knows", || !cache.is_connected()).await;
     let age = cache.age().unwrap();
     until("it grows older", || cache.age().unwrap() > age).await;
-    assert_eq!(cache.view().instances().len(), 1);
+    assert_eq!(cache.view().len(), 1);
 
     mock.store().remove(&BTreeSet::from(["10.0.0.1:1".to_owned()]), EventCause::Expired);
     let changed = cache.changed();
     mock.endpoints().iter().for_each(|endpoint| mock.net.set(endpoint, Reach::Up));
-    assert!(changed.await.unwrap().instances().is_empty());
+    assert!(changed.await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn events_tell_each_revision_once_whatever_happens_to_the_nodes() {
     let cache = client.cache("orders");
     cache.synced().await.unwrap();
     let mut events = cache.events();
-    assert!(matches!(events.next().await, Some(CacheEvent::Reset(view)) if view.instances().is_empty()));
+    assert!(matches!(events.next().await, Some(CacheEvent::Reset(view)) if view.is_empty()));
     for revision in 1..=40_u64 {
         client.register(instance(u32::try_from(revision).unwrap())).await.unwrap();
         if revision % 7 == 0 {
@@ -66,7 +66,7 @@ async fn events_tell_each_revision_once_whatever_happens_to_the_nodes() {
         }
         let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await.unwrap();
         let Some(CacheEvent::Changes { changes, view }) = event else { panic!("{event:?}") };
-        assert_eq!((changes.revision, view.instances().len() as u64), (revision, revision));
+        assert_eq!((changes.revision, view.len() as u64), (revision, revision));
     }
 }
 
@@ -81,9 +81,31 @@ async fn a_reader_that_is_too_far_behind_gets_the_whole_view() {
     for port in 1..=1100 {
         mock.store().register(&instance(port), None).unwrap();
     }
-    until("the cache has followed", || cache.view().instances().len() == 1100).await;
+    until("the cache has followed", || cache.view().len() == 1100).await;
     let Some(CacheEvent::Reset(view)) = events.next().await else { panic!("a view instead of events") };
-    assert_eq!(view.instances().len(), 1100);
+    assert_eq!(view.len(), 1100);
+}
+
+#[tokio::test]
+async fn a_prompt_reader_gets_every_event_of_a_long_backlog() {
+    let mock = Mock::new(1);
+    let client = mock.client().await;
+    let cache = client.cache("orders");
+    cache.synced().await.unwrap();
+    let mut events = cache.events();
+    events.next().await;
+    let endpoint = mock.endpoints()[0].clone();
+    mock.net.kill(&endpoint);
+    until("the cache knows", || !cache.is_connected()).await;
+    for port in 1..=3000 {
+        mock.store().register(&instance(port), None).unwrap();
+    }
+    mock.net.set(&endpoint, Reach::Up);
+    for revision in 1..=3000 {
+        let event = tokio::time::timeout(Duration::from_secs(60), events.next()).await.unwrap();
+        let Some(CacheEvent::Changes { changes, .. }) = event else { panic!("{event:?} at {revision}") };
+        assert_eq!(changes.revision, revision);
+    }
 }
 
 #[tokio::test]

@@ -45,13 +45,14 @@ impl Service {
                 }
                 _ => {}
             }
-            let next = {
+            // As a node does: whatever waits goes in one message.
+            let changes: Vec<_> = {
                 let store = self.store();
-                store.history.iter().find(|changes| changes.revision > told).cloned()
+                store.history.iter().filter(|changes| changes.revision > told).cloned().collect()
             };
-            let answer = if let Some(changes) = next {
-                told = changes.revision;
-                WatchResponse { changes: vec![changes], ..message(WatchKind::Changes, told) }
+            let answer = if let Some(last) = changes.last() {
+                told = last.revision;
+                WatchResponse { changes, ..message(WatchKind::Changes, told) }
             } else {
                 // A short interval: bookmarks are what moves a watch off a stale node.
                 if timeout(Duration::from_millis(50), changed.changed()).await.is_ok() {
