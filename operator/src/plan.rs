@@ -6,12 +6,40 @@
 
 use std::time::Duration;
 
-use crate::crd::status::{Conditions, Member, Quorum};
-use crate::observed::OperationBefore;
+use crate::crd::status::{Conditions, Member, Progressing, Quorum};
+use crate::observed::{Observed, OperationBefore};
 
+use flow::{Doing, Flow};
+use view::{Settled, View};
+
+mod budget;
+mod conditions;
+mod events;
+mod flow;
+mod founding;
+mod members;
+mod objects;
+mod report;
+mod roll;
 mod step;
+mod view;
 
 pub use step::{SetShape, Step};
+
+/// Time to the next look while something is under way: Raft tells Kubernetes nothing.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The same when it has been under way for [`PATIENCE`]: nothing is about to happen.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Time after which work without progress is looked at less often.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Time to the next look at a cluster that is as it shall be: so long may a member be down unseen.
+const AT_REST: Duration = Duration::from_secs(15);
+
+/// Time to the next look when only a person can help, which changes an object that is watched.
+const STOPPED: Duration = Duration::from_secs(60);
 
 /// What to do and what to say.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,4 +92,94 @@ pub struct Event {
     pub note: String,
     /// Pod that it is about, if one.
     pub pod: Option<String>,
+}
+
+/// What was decided, before it is put into words.
+#[derive(Debug, Clone, PartialEq)]
+struct Decision {
+    /// The step.
+    step: Option<Step>,
+    /// What it is a part of, or what is waited for; `None` = all is as it shall be.
+    doing: Option<Doing>,
+}
+
+/// What to do next about the cluster that was seen.
+pub fn plan(seen: &Observed) -> Plan {
+    let view = View::new(seen);
+    let decision = decide(&view);
+    let report = report::report(&view, &decision);
+    let requeue_after = requeue(seen, &decision, report.operation.as_ref());
+    let events = decision.step.iter().filter_map(|step| events::of_step(&view, step)).collect();
+    Plan { step: decision.step, report, events, requeue_after }
+}
+
+/// Parts of the plan that need no leader, in the order in which they are asked.
+const WITHOUT_LEADER: [fn(&View<'_>) -> Flow; 6] =
+    [objects::halt, objects::apply, objects::grow_volumes, roll::mend, founding::found, objects::keep_pods];
+
+/// Parts that need a leader and a membership at rest. Repair comes before all that could make it harder, and
+/// shrinking before growing.
+const WITH_LEADER: [fn(Settled<'_>) -> Flow; 11] = [
+    members::own,
+    budget::protect,
+    members::promote,
+    members::repair,
+    members::bury,
+    members::shrink,
+    members::settings,
+    members::grow,
+    roll::roll,
+    objects::recreate_set,
+    members::await_all,
+];
+
+/// Asks each part in turn; the first step is taken, and the first to wait is what is shown.
+fn decide(view: &View<'_>) -> Decision {
+    let mut waiting: Option<Doing> = None;
+    let settled = view.settled();
+    let without = WITHOUT_LEADER.iter().map(|part| part(view));
+    let gap = std::iter::once_with(|| no_leader(view));
+    let with = WITH_LEADER.iter().filter_map(|part| settled.map(part));
+    for flow in without.chain(gap).chain(with) {
+        match flow {
+            Flow::Nothing => {}
+            Flow::Do(step, doing) => return Decision { step: Some(step), doing: Some(doing) },
+            Flow::Pass(doing) => waiting = waiting.or(Some(doing)),
+            Flow::Hold(doing) => return Decision { step: None, doing: waiting.or(Some(doing)) },
+        }
+    }
+    Decision { step: None, doing: waiting }
+}
+
+/// Nothing is decided about members without a leader, or while the membership changes.
+fn no_leader(view: &View<'_>) -> Flow {
+    let pods = &view.seen.pods;
+    let doing = match &view.leader {
+        Some(_) if view.settled().is_some() => return Flow::Nothing,
+        Some(_) => Doing::new(Progressing::WaitingForMembers, "the membership is changing"),
+        None if pods.iter().any(|pod| view::told(pod).is_some()) => {
+            Doing::new(Progressing::WaitingForMembers, "no leader is heard; nothing is changed without one")
+        }
+        None if pods.iter().all(view::is_plainly_down) => {
+            Doing::new(Progressing::WaitingForMembers, "waiting for the pods to start")
+        }
+        None => Doing::new(Progressing::Unreachable, "no member answers the operator"),
+    };
+    Flow::Hold(doing)
+}
+
+fn requeue(seen: &Observed, decision: &Decision, operation: Option<&OperationBefore>) -> Duration {
+    let Some(doing) = decision.doing.as_ref().filter(|_| decision.step.is_none()) else {
+        return if decision.step.is_some() { Duration::ZERO } else { AT_REST };
+    };
+    let since =
+        operation.map_or(Duration::ZERO, |operation| crate::observed::since(seen.now, operation.started_at));
+    match doing.reason {
+        Progressing::Paused
+        | Progressing::InvalidSpec
+        | Progressing::NameConflict
+        | Progressing::Deleting => STOPPED,
+        _ if since >= PATIENCE => LATER,
+        _ => SOON,
+    }
 }

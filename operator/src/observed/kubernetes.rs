@@ -38,7 +38,7 @@ pub struct SetSeen {
 }
 
 /// A pod of the set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PodSeen {
     /// Name.
     pub name: String,
