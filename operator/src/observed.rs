@@ -4,6 +4,7 @@
 //! in another process, sees the same. The one exception is [`Before`], what the last status said; it tells
 //! times and the cluster id chosen at founding, never who is a member.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -110,6 +111,8 @@ pub struct Before {
     pub bootstrapped: bool,
     /// Truth of condition Available; `None` = there was none.
     pub available: Option<bool>,
+    /// Reason of each condition, by its type: a change of one is an event.
+    pub reasons: BTreeMap<String, String>,
     /// `status.operation`.
     pub operation: Option<OperationBefore>,
 }

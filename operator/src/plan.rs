@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::crd::status::{Conditions, Member, Progressing, Quorum};
-use crate::observed::{Observed, OperationBefore};
+use crate::observed::{Observed, OperationBefore, since};
 
 use flow::{Doing, Flow};
 use view::{Settled, View};
@@ -19,12 +19,24 @@ mod flow;
 mod founding;
 mod members;
 mod objects;
+#[cfg(test)]
+mod property_test;
 mod report;
 mod roll;
+#[cfg(test)]
+mod scenario_test;
+#[cfg(test)]
+mod simulation;
 mod step;
 mod view;
 
 pub use step::{SetShape, Step};
+
+/// Time to the next look after a step.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// Time after which the same step for the same pod counts as one that changes nothing.
+const REPEATED: Duration = Duration::from_secs(2);
 
 /// Time to the next look while something is under way: Raft tells Kubernetes nothing.
 const SOON: Duration = Duration::from_secs(1);
@@ -48,9 +60,9 @@ pub struct Plan {
     pub step: Option<Step>,
     /// What to report.
     pub report: Report,
-    /// What to tell people once, when it becomes so.
+    /// What to tell people: the step that is about to be taken, and conditions that have another reason.
     pub events: Vec<Event>,
-    /// When to look again, unless something changes before. After a step that was taken: at once.
+    /// When to look again, unless something changes before.
     pub requeue_after: Duration,
 }
 
@@ -109,7 +121,7 @@ pub fn plan(seen: &Observed) -> Plan {
     let decision = decide(&view);
     let report = report::report(&view, &decision);
     let requeue_after = requeue(seen, &decision, report.operation.as_ref());
-    let events = decision.step.iter().filter_map(|step| events::of_step(&view, step)).collect();
+    let events = events::events(&view, decision.step.as_ref(), &report.conditions);
     Plan { step: decision.step, report, events, requeue_after }
 }
 
@@ -160,7 +172,7 @@ fn no_leader(view: &View<'_>) -> Flow {
         None if pods.iter().any(|pod| view::told(pod).is_some()) => {
             Doing::new(Progressing::WaitingForMembers, "no leader is heard; nothing is changed without one")
         }
-        None if pods.iter().all(view::is_plainly_down) => {
+        None if pods.iter().all(|pod| !pod.ready) => {
             Doing::new(Progressing::WaitingForMembers, "waiting for the pods to start")
         }
         None => Doing::new(Progressing::Unreachable, "no member answers the operator"),
@@ -169,17 +181,22 @@ fn no_leader(view: &View<'_>) -> Flow {
 }
 
 fn requeue(seen: &Observed, decision: &Decision, operation: Option<&OperationBefore>) -> Duration {
-    let Some(doing) = decision.doing.as_ref().filter(|_| decision.step.is_none()) else {
-        return if decision.step.is_some() { Duration::ZERO } else { AT_REST };
-    };
-    let since =
-        operation.map_or(Duration::ZERO, |operation| crate::observed::since(seen.now, operation.started_at));
+    let Some(doing) = &decision.doing else { return AT_REST };
+    let waited = operation.map_or(Duration::ZERO, |operation| since(seen.now, operation.started_at));
     match doing.reason {
+        // A step that changes nothing must not be taken as fast as can be.
+        _ if decision.step.is_some() => {
+            if waited < REPEATED {
+                AT_ONCE
+            } else {
+                SOON
+            }
+        }
         Progressing::Paused
         | Progressing::InvalidSpec
         | Progressing::NameConflict
         | Progressing::Deleting => STOPPED,
-        _ if since >= PATIENCE => LATER,
+        _ if waited >= PATIENCE => LATER,
         _ => SOON,
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The template labels every pod a voter, so a pod is protected from its first second and while the operator
 //! is away. Learners are relabelled; the budget's controller does not notice, until the budget is written.
-//! At every point the budget allows one eviction at most: `minAvailable` counts all that carry the label, not
-//! only those that vote already.
+//! At every point the budget allows one eviction at most, and none if a voter is down: `minAvailable` is raised
+//! by the number of pods that carry the label and do not vote, or not yet.
 
 use std::collections::BTreeSet;
 
@@ -38,12 +38,15 @@ pub(super) fn protect(settled: Settled<'_>) -> Flow {
     if let Some(pod) = demoted {
         return relabel(pod, Role::Learner);
     }
-    let labelled = pods.iter().filter(|pod| wanted(pod).or(pod.role) == Some(Role::Voter)).count();
+    // Each that carries the label and does not vote yet could be counted in the place of a voter that is down.
+    let is_counted = |pod: &&&PodSeen| wanted(pod).or(pod.role) == Some(Role::Voter);
+    let idle = pods.iter().filter(is_counted).filter(|pod| !votes(settled, pod)).count();
     let is_learner = |pod: &&PodSeen| wanted(pod).or(pod.role) == Some(Role::Learner);
     let mut learners: Vec<&str> =
         pods.iter().copied().filter(is_learner).map(|pod| pod.uid.as_str()).collect();
     learners.sort_unstable();
-    let min = min_available(voters_then.max(labelled)).filter(|_| voters_then > 1);
+    let keeps_voters = min_available(settled.voters.len()).unwrap_or(0) + idle;
+    let min = (voters_then > 1).then_some(keeps_voters);
     let counted = budget(settled, learners.join(","), min);
     if counted != Flow::Nothing {
         return counted;
@@ -81,13 +84,21 @@ fn budget(settled: Settled<'_>, learners: String, min: Option<usize>) -> Flow {
 
 /// The role that a pod's label shall have; `None` = whichever it has.
 fn role(settled: Settled<'_>, pod: &PodSeen, promoted: &BTreeSet<u64>) -> Option<Role> {
-    let votes = settled.votes_of(pod);
+    let votes = votes(settled, pod);
     let Some(node) = told(pod) else {
         // Nobody can tell who it is now. A pod without the label could always be evicted.
-        return if votes.is_empty() || pod.role.is_some() { None } else { Some(Role::Voter) };
+        return (votes && pod.role.is_none()).then_some(Role::Voter);
     };
-    let is_voter = votes.contains(&node.raft_id) && !settled.has_lost_disk(node.raft_id);
-    Some(if is_voter || promoted.contains(&node.raft_id) { Role::Voter } else { Role::Learner })
+    Some(if votes || promoted.contains(&node.raft_id) { Role::Voter } else { Role::Learner })
+}
+
+/// Whether the node in this pod votes now.
+fn votes(settled: Settled<'_>, pod: &PodSeen) -> bool {
+    let votes = settled.votes_of(pod);
+    match told(pod) {
+        Some(node) => votes.contains(&node.raft_id) && !settled.has_lost_disk(node.raft_id),
+        None => !votes.is_empty(),
+    }
 }
 
 /// Relabelling is a part of what moves the votes.

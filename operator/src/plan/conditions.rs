@@ -10,7 +10,7 @@ use crate::observed::{Answer, HostHealth, NodeState, OperationBefore, PodSeen, s
 use super::Decision;
 use super::objects::is_stuck;
 use super::report::{is_live, voters};
-use super::view::{View, is_plainly_down, majority, told};
+use super::view::{View, majority, told};
 
 /// Time without a leader after which it is no election any more: several rounds of the slowest timings that
 /// anybody uses on a good network.
@@ -59,7 +59,7 @@ fn available(view: &View<'_>) -> Because<Available> {
         return Because::new(Available::QuorumAtRisk, "a leader is being elected");
     }
     let answers = seen.pods.iter().any(|pod| told(pod).is_some());
-    if answers || seen.pods.iter().all(is_plainly_down) {
+    if answers || seen.pods.iter().all(|pod| !pod.ready) {
         let message = "no leader hears a majority of the voters: no writes, stale reads only";
         return Because::new(Available::QuorumLost, message);
     }
@@ -145,7 +145,8 @@ fn degraded(view: &View<'_>) -> Because<Degraded> {
         }
         None if view.is_founded()
             && view.leader.is_none()
-            && view.seen.pods.iter().all(|pod| told(pod).is_none()) =>
+            && view.seen.pods.iter().all(|pod| told(pod).is_none())
+            && view.seen.pods.iter().any(|pod| pod.ready) =>
         {
             Because::new(Degraded::Unreachable, "no member answers the operator")
         }
@@ -223,7 +224,7 @@ fn object_troubles(view: &View<'_>) -> Vec<(Degraded, String)> {
     let mut small: Vec<&str> = small.map(|claim| claim.name.as_str()).collect();
     small.sort_unstable();
     if !small.is_empty() {
-        let message = format!("the storage class does not let {} grow", small.join(", "));
+        let message = format!("the storage class or a quota does not let {} grow", small.join(", "));
         troubles.push((Degraded::StorageClassCannotGrow, message));
     }
     troubles

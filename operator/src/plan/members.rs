@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::crd::status::Progressing;
-use crate::observed::{ClaimSeen, LogId, MemberSeen, NodeState, Place, PodSeen, Volume};
+use crate::observed::{ClaimSeen, HostHealth, LogId, MemberSeen, NodeState, Place, PodSeen, Volume};
 
 use super::Step;
 use super::flow::{Doing, Flow};
@@ -124,6 +124,10 @@ pub(super) fn repair(settled: Settled<'_>) -> Flow {
             format!("the disk of {} is lost; repaired once a majority of the others is well", member.name);
         return Flow::Hold(Doing::on(Progressing::Blocked, &member.name, message));
     }
+    if let Some(other) = unfinished(settled, lost).filter(|_| stage <= Stage::Pod) {
+        let message = format!("the disk of {} is replaced once {other} is back", member.name);
+        return Flow::Hold(on(message));
+    }
     let (pod, claim) = (settled.view.seen.pod(ordinal), settled.view.seen.claim(ordinal));
     let step = match (stage, pod, claim) {
         (Stage::Claim, _, Some(claim)) => {
@@ -143,6 +147,21 @@ pub(super) fn repair(settled: Settled<'_>) -> Flow {
         _ => return Flow::Hold(on(format!("waiting for {} with a new disk", member.name))),
     };
     Flow::step(step, Progressing::ReplacingDisk, Some(&member.name))
+}
+
+/// Another voter that is on its way back, perhaps from a repair: one at a time. Those that cannot come back by
+/// themselves are not waited for.
+fn unfinished(settled: Settled<'_>, lost: u64) -> Option<&str> {
+    let comes_back = |id: &u64| {
+        let is_cut_off =
+            |pod: &PodSeen| matches!(pod.host_health, HostHealth::Unreachable | HostHealth::Gone);
+        *id != lost
+            && !settled.is_live(*id)
+            && stage(settled, *id).is_none()
+            && !settled.pod(*id).is_some_and(is_cut_off)
+    };
+    let id = settled.voters.iter().copied().find(comes_back)?;
+    settled.member(id).map(|member| member.name.as_str())
 }
 
 /// What the repair of a voter comes to next; `None` = nothing is wrong with its disk.

@@ -143,10 +143,7 @@ pub(super) fn grow_volumes(view: &View<'_>) -> Flow {
 
 /// Whether asking a claim to grow is in vain.
 pub(super) fn is_stuck(claim: &ClaimSeen) -> bool {
-    match claim.can_grow {
-        Some(can) => !can,
-        None => claim.resize_trouble.is_some(),
-    }
+    claim.can_grow == Some(false) || claim.resize_trouble.is_some()
 }
 
 /// Makes the set anew when its claim template is behind: that part of a set cannot be changed.

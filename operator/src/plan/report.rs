@@ -6,7 +6,7 @@ use crate::crd::status::{Member, Quorum, Role};
 use crate::observed::{MemberSeen, NodeState, OperationBefore, Place, PodSeen};
 
 use super::view::{Leader, View, told};
-use super::{Decision, Report, conditions};
+use super::{Decision, Report, Step, conditions};
 
 /// Most entries that the schema takes: more than members and pods of the largest cluster in transition.
 const MEMBERS_MAX: usize = 16;
@@ -27,7 +27,10 @@ pub(super) fn report(view: &View<'_>, decision: &Decision) -> Report {
         replicas: u32::try_from(seen.pods.len()).unwrap_or(u32::MAX),
         ready_replicas: u32::try_from(ready_voters(view)).unwrap_or(u32::MAX),
         bootstrapped: view.is_founded(),
-        cluster_id: seen.before.cluster_id.clone().or_else(|| view.cluster_id().map(str::to_owned)),
+        cluster_id: match &decision.step {
+            Some(Step::RecordBootstrap { cluster_id, .. }) => Some(cluster_id.clone()),
+            _ => seen.before.cluster_id.clone().or_else(|| view.cluster_id().map(str::to_owned)),
+        },
         leader: view.leader.map(|leader| leader.pod.name.clone()),
         term: view.leader.map(|leader| leader.node.term),
         quorum,

@@ -23,27 +23,28 @@ pub(super) fn mend(view: &View<'_>) -> Flow {
             && !pod.ready
             && view.is_outdated(pod)
             && !matches!(pod.host_health, HostHealth::Unreachable | HostHealth::Gone);
-        if may_help && is_nothing_lost_without(view, pod) {
+        if may_help && may_go(view, pod) {
             let reason =
                 if view.is_founded() { Progressing::RollingUpdate } else { Progressing::Bootstrapping };
-            return delete(pod, reason);
+            let leads =
+                |settled: &Settled<'_>| settled.leader.pod.name == pod.name && settled.voters.len() > 1;
+            return match view.settled().filter(leads) {
+                Some(settled) => hand_over(settled, settled.voters, reason),
+                None => delete(pod, reason),
+            };
         }
     }
     Flow::Nothing
 }
 
-/// Whether the deletion of a pod that is not ready takes no voter away that counts now.
-fn is_nothing_lost_without(view: &View<'_>, pod: &PodSeen) -> bool {
+/// Whether a pod that is not ready may be deleted: nothing runs in it, or a majority is live without it.
+fn may_go(view: &View<'_>, pod: &PodSeen) -> bool {
     if is_plainly_down(pod) {
         return true;
     }
     let is_stuck = told(pod).is_none() && pod.age >= NEVER_READY_AFTER;
     match view.settled() {
-        Some(settled) => {
-            let votes = settled.votes_of(pod);
-            let is_live = votes.iter().any(|id| settled.is_live(*id));
-            !is_live && settled.holds_without(&votes)
-        }
+        Some(settled) => settled.holds_without(&settled.votes_of(pod)),
         // An election or a change of the membership: what runs may be needed.
         None if view.leader.is_some() => false,
         None if view.is_founded() => is_stuck,

@@ -1,0 +1,203 @@
+//! A small Kubernetes with a small registry cluster in it, to run plans against until nothing is left to do.
+//!
+//! Time moves by whole seconds, and only while the plan waits. Every step is checked against what really is,
+//! not against what the plan believes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::crd::status::Progressing;
+use crate::observed::Before;
+use crate::plan::{Plan, plan};
+
+mod act;
+mod check;
+mod kubernetes;
+mod look;
+mod raft;
+
+pub(super) use kubernetes::{Budget, Claim, Pod, Set};
+pub(super) use raft::{Disk, DiskState, Raft};
+
+/// Steps and seconds after which a scenario that has not come to rest is stuck.
+const PATIENCE: usize = 2_000;
+
+/// How the operator is disturbed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Trouble {
+    /// The step of this number is cut short in the middle.
+    pub crash_at: Option<usize>,
+    /// The status is wiped before each look.
+    pub forgets: bool,
+}
+
+/// What the user wants.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub replicas: u32,
+    pub image: Image,
+    pub volume: u64,
+    pub deletes_claims: bool,
+    pub paused: bool,
+}
+
+/// An image: which, and what becomes of its pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Image {
+    /// It runs.
+    Good(u32),
+    /// It cannot be pulled.
+    Absent(u32),
+    /// It starts, and neither answers nor gets ready.
+    Mute(u32),
+}
+
+/// The world.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    /// Seconds since it began.
+    pub now: u64,
+    pub wanted: Wanted,
+    /// What the objects but the set and the budget were rendered from.
+    pub applied: Option<(u32, String)>,
+    pub set: Option<Set>,
+    pub pods: BTreeMap<u32, Pod>,
+    pub claims: BTreeMap<u32, Claim>,
+    /// All disks there ever were.
+    pub disks: Vec<Disk>,
+    pub raft: Option<Raft>,
+    pub budget: Option<Budget>,
+    pub before: Before,
+    /// Claims whose class lets them grow.
+    pub can_grow: bool,
+    /// Ordinals of pods whose node is dead.
+    pub dead_hosts: BTreeSet<u32>,
+    pub next_uid: u64,
+    /// Kinds of all steps that were taken.
+    pub taken: Vec<String>,
+    /// Voters whose pods a restart took, in order, and whether they led.
+    pub restarted: Vec<(String, bool)>,
+}
+
+impl World {
+    pub fn new(replicas: u32) -> Self {
+        let wanted =
+            Wanted { replicas, image: Image::Good(1), volume: 10, deletes_claims: false, paused: false };
+        Self {
+            now: 0,
+            wanted,
+            applied: None,
+            set: None,
+            pods: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            disks: Vec::new(),
+            raft: None,
+            budget: None,
+            before: Before::default(),
+            can_grow: true,
+            dead_hosts: BTreeSet::new(),
+            next_uid: 1,
+            taken: Vec::new(),
+            restarted: Vec::new(),
+        }
+    }
+
+    /// A cluster that is founded and at rest.
+    pub fn founded(replicas: u32) -> Self {
+        let mut world = Self::new(replicas);
+        world.settle();
+        world.taken.clear();
+        world.restarted.clear();
+        world
+    }
+
+    /// Lets the operator work until nothing is left to do and the world is as it is wanted.
+    pub fn settle(&mut self) -> Plan {
+        self.settle_with(Trouble::default())
+    }
+
+    /// The same, disturbed.
+    pub fn settle_with(&mut self, trouble: Trouble) -> Plan {
+        let plan = self.run(trouble, Self::is_at_rest);
+        plan.unwrap_or_else(|| panic!("stuck after {:?}: {self:#?}\n{:?}", self.taken, self.plan()))
+    }
+
+    /// Nothing is left to do, and all is as it shall be.
+    pub fn is_at_rest(&self, plan: &Plan) -> bool {
+        plan.report.conditions.progressing.reason == Progressing::Idle && self.is_as_wanted()
+    }
+
+    /// Runs until the plan says so; `None` = it never did.
+    pub fn run(&mut self, trouble: Trouble, until: impl Fn(&Self, &Plan) -> bool) -> Option<Plan> {
+        for _ in 0..PATIENCE {
+            if trouble.forgets {
+                self.before = Before::default();
+            }
+            let plan = self.turn(trouble);
+            if until(self, &plan) {
+                return Some(plan);
+            }
+        }
+        None
+    }
+
+    /// One look, and the step that follows, or a second.
+    pub fn turn(&mut self, trouble: Trouble) -> Plan {
+        let plan = self.plan();
+        match &plan.step {
+            Some(step) => {
+                check::step(self, step);
+                let is_cut = trouble.crash_at == Some(self.taken.len());
+                self.taken.push(step.kind().to_owned());
+                self.act(step, is_cut);
+            }
+            None => self.tick(),
+        }
+        check::evictions(self);
+        let report = &plan.report;
+        if report.bootstrapped && self.before.cluster_id.is_none() {
+            self.before.cluster_id = report.cluster_id.clone();
+        }
+        self.before.bootstrapped |= report.bootstrapped;
+        self.before.operation = report.operation.clone();
+        plan
+    }
+
+    /// What the operator would do now.
+    pub fn plan(&self) -> Plan {
+        plan(&self.look())
+    }
+
+    /// Lets time pass without an operator.
+    pub fn sleep(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.tick();
+        }
+    }
+
+    /// Whether everything is as the user wants it.
+    pub fn is_as_wanted(&self) -> bool {
+        let (Some(set), Some(raft)) = (&self.set, &self.raft) else { return false };
+        let wanted: BTreeSet<String> = (0..self.wanted.replicas).map(|n| format!("a-{n}")).collect();
+        let voters: BTreeSet<String> = raft.voters.iter().map(|id| raft.members[id].name.clone()).collect();
+        let well = |(ordinal, pod): (&u32, &Pod)| {
+            *ordinal < set.replicas && pod.image == self.wanted.image && self.is_ready(pod)
+        };
+        set.replicas == self.wanted.replicas
+            && voters == wanted
+            && raft.voters.len() == raft.members.len()
+            && self.pods.len() == wanted.len()
+            && self.pods.iter().all(well)
+            && self.live_voters().len() == wanted.len()
+    }
+
+    /// Kinds of steps since the world began, or was founded, but those that only keep objects.
+    pub fn story(&self) -> Vec<&str> {
+        let is_told = |kind: &&str| !matches!(*kind, "apply-objects" | "relabel-pod" | "write-budget");
+        self.taken.iter().map(String::as_str).filter(is_told).collect()
+    }
+
+    fn uid(&mut self) -> String {
+        self.next_uid += 1;
+        format!("u{}", self.next_uid)
+    }
+}
