@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod api;
 pub mod binaries;
+pub mod charts;
 pub mod cluster;
 pub mod follow;
 pub mod node;
