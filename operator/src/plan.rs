@@ -14,6 +14,8 @@ use view::{Settled, View};
 
 mod budget;
 mod conditions;
+#[cfg(test)]
+mod disturbed_test;
 mod events;
 mod flow;
 mod founding;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::crd::status::{
     Available, Because, Conditions, Degraded, Paused, Progressing, Reason, Truth, UpgradePending,
 };
-use crate::observed::{Answer, HostHealth, NodeState, OperationBefore, PodSeen, since};
+use crate::observed::{Answer, HostHealth, NodeReport, NodeState, OperationBefore, PodSeen, since};
 
 use super::Decision;
 use super::objects::is_stuck;
@@ -54,8 +54,7 @@ fn available(view: &View<'_>) -> Because<Available> {
     if !view.is_founded() {
         return Because::new(Available::NotBootstrapped, "the cluster has not been founded yet");
     }
-    let contacts = seen.pods.iter().filter_map(told).filter_map(|node| node.leader_contact);
-    if seen.before.available == Some(true) && contacts.min().is_some_and(|age| age < ELECTION) {
+    if seen.before.available == Some(true) && seen.pods.iter().filter_map(told).any(is_electing) {
         return Because::new(Available::QuorumAtRisk, "a leader is being elected");
     }
     let answers = seen.pods.iter().any(|pod| told(pod).is_some());
@@ -181,17 +180,33 @@ fn pod_trouble(view: &View<'_>, pod: &PodSeen) -> Option<(Degraded, String)> {
         Answer::Told(node) if node.disk_full => {
             Some((Degraded::DiskFull, format!("the volume of {name} is full")))
         }
+        Answer::Told(node) if node.state == NodeState::Pristine && is_leaderless(view) => {
+            Some((Degraded::DiskLost, format!("the disk of {name} is empty, though the cluster was founded")))
+        }
         // Our own restarts and fresh pods are no trouble.
         _ if pod.deleting || pod.age < STARTING || !view.is_founded() => None,
         Answer::Silent(_) => Some((Degraded::MemberDown, format!("{name} does not answer"))),
-        Answer::Told(_) if settled.is_some_and(|settled| votes.iter().any(|id| !settled.is_live(*id))) => {
+        Answer::Told(_) if settled.is_some_and(|settled| votes.iter().any(|id| !settled.seems_well(*id))) => {
             Some((Degraded::MemberNotReady, format!("{name} is not heard by the leader, or far behind")))
+        }
+        Answer::Told(node) if is_leaderless(view) && !is_electing(node) => {
+            Some((Degraded::MemberNotReady, format!("{name} hears no leader")))
         }
         Answer::Told(node) if !votes.is_empty() && !node.ready => {
             Some((Degraded::MemberNotReady, format!("{name} is not ready")))
         }
         Answer::Told(_) => None,
     }
+}
+
+/// Whether the cluster was founded, and nobody leads it.
+fn is_leaderless(view: &View<'_>) -> bool {
+    view.is_founded() && view.leader.is_none()
+}
+
+/// Whether a node has heard a leader so lately that another may be on its way.
+fn is_electing(node: &NodeReport) -> bool {
+    node.leader_contact.is_some_and(|age| age < ELECTION)
 }
 
 fn object_troubles(view: &View<'_>) -> Vec<(Degraded, String)> {

@@ -13,7 +13,7 @@ use crate::observed::{
     Presence, Role, Volume, Waiting,
 };
 
-use super::scenario_test::flows;
+use super::disturbed_test::flows;
 use super::simulation::{Trouble, World};
 use super::{Plan, Step, plan};
 

@@ -48,7 +48,7 @@ pub(super) fn voters(leader: Leader<'_>) -> BTreeSet<u64> {
 /// Whether a member is well, as far as anybody knows; also while the membership changes.
 pub(super) fn is_live(view: &View<'_>, leader: Leader<'_>, raft_id: u64) -> bool {
     match view.settled() {
-        Some(settled) => settled.is_live(raft_id),
+        Some(settled) => settled.seems_well(raft_id),
         None => leader
             .report
             .members

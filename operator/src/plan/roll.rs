@@ -96,6 +96,8 @@ fn unsettled(settled: Settled<'_>, replicas: u32) -> Option<Doing> {
         match seen.pod(ordinal) {
             None => return on(&name, format!("waiting for pod {name}")),
             Some(pod) if pod.deleting => return on(&name, format!("waiting for pod {name} to end")),
+            // One that finds no host tells nothing about what it would run.
+            Some(pod) if pod.unschedulable.is_some() && settled.votes_of(pod).is_empty() => {}
             // A pod that was rolled to something that does not work: the next one would follow it.
             Some(pod) if told(pod).is_none() && !view.is_outdated(pod) => {
                 return on(&name, format!("waiting for the node in {name} to answer"));

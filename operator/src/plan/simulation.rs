@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::crd::status::Progressing;
+use crate::crd::status::{Because, Conditions, Progressing, Reason, Truth};
 use crate::observed::Before;
 use crate::plan::{Plan, plan};
 
@@ -20,6 +20,9 @@ pub(super) use raft::{Disk, DiskState, Raft};
 
 /// Steps and seconds after which a scenario that has not come to rest is stuck.
 const PATIENCE: usize = 2_000;
+
+/// `update.settleSeconds`.
+pub(super) const SETTLE: u64 = 5;
 
 /// How the operator is disturbed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,6 +54,15 @@ pub(super) enum Image {
     Mute(u32),
 }
 
+/// A voter whose running pod was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Restart {
+    pub pod: String,
+    /// Whether it led.
+    pub led: bool,
+    pub at: u64,
+}
+
 /// The world.
 #[derive(Debug, Clone)]
 pub(super) struct World {
@@ -74,8 +86,10 @@ pub(super) struct World {
     pub next_uid: u64,
     /// Kinds of all steps that were taken.
     pub taken: Vec<String>,
-    /// Voters whose pods a restart took, in order, and whether they led.
-    pub restarted: Vec<(String, bool)>,
+    /// Voters whose running pods were deleted, in order.
+    pub restarted: Vec<Restart>,
+    /// When leadership was handed over last.
+    pub handed_over: u64,
 }
 
 impl World {
@@ -98,6 +112,7 @@ impl World {
             next_uid: 1,
             taken: Vec::new(),
             restarted: Vec::new(),
+            handed_over: 0,
         }
     }
 
@@ -159,6 +174,8 @@ impl World {
         }
         self.before.bootstrapped |= report.bootstrapped;
         self.before.operation = report.operation.clone();
+        self.before.available = Some(report.conditions.available.reason.truth() == Truth::True);
+        self.before.reasons = words(&report.conditions);
         plan
     }
 
@@ -200,4 +217,14 @@ impl World {
         self.next_uid += 1;
         format!("u{}", self.next_uid)
     }
+}
+
+/// The reason of each condition, as the status tells it.
+fn words(conditions: &Conditions) -> BTreeMap<String, String> {
+    fn word<R: Reason>(because: &Because<R>) -> (String, String) {
+        (R::CONDITION.to_owned(), because.reason.as_str().to_owned())
+    }
+    let Conditions { available, progressing, degraded, upgrade_pending, paused } = conditions;
+    let words = [word(available), word(progressing), word(degraded), word(upgrade_pending), word(paused)];
+    words.into_iter().collect()
 }

@@ -11,6 +11,9 @@ use crate::observed::{
 /// Shortest time after which the word of a leader that hears no majority counts for nothing.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// Age of a reign up to which its leader may not have heard of everybody.
+const YOUNG: Duration = Duration::from_secs(5);
+
 /// One look at a cluster with what follows from it.
 #[derive(Debug)]
 pub(super) struct View<'a> {
@@ -199,6 +202,16 @@ impl<'a> Settled<'a> {
         self.is_live(raft_id)
             && caught_up_for.is_some_and(|for_| for_ >= time)
             && pod.is_some_and(|pod| pod.ready && pod.ready_for >= time)
+    }
+
+    /// Whether a member seems well to people: also while a new leader has not looked at it for long enough to
+    /// know. Nothing is decided by this.
+    pub fn seems_well(&self, raft_id: u64) -> bool {
+        let reign = self.member(self.leader.node.raft_id).and_then(|own| own.caught_up_for);
+        let is_new = reign.is_none_or(|reign| reign < YOUNG);
+        let is_dead = self.member(raft_id).is_none_or(|member| member.dead || member.stopping);
+        let has_pod = self.pod(raft_id).is_some_and(|pod| !pod.deleting);
+        self.is_live(raft_id) || (is_new && !is_dead && has_pod && self.node(raft_id).is_some())
     }
 
     /// Live ones of these.

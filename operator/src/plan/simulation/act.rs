@@ -6,7 +6,7 @@ use crate::observed::Place;
 use crate::plan::{SetShape, Step};
 
 use super::raft::MemberOf;
-use super::{Budget, Disk, DiskState, Raft, Set, World};
+use super::{Budget, Disk, DiskState, Raft, Restart, Set, World};
 
 impl World {
     /// Takes the step; `is_cut` = the operator, or the leader that it asked, ended in the middle.
@@ -52,6 +52,7 @@ impl World {
             Step::Transfer { to, .. } => {
                 let raft = self.raft.as_mut().unwrap();
                 raft.leader = Some(*to);
+                self.handed_over = self.now;
                 raft.term += 1;
                 for pod in self.pods.values_mut() {
                     pod.caught_up = Some(self.now);
@@ -113,7 +114,7 @@ impl World {
         let voter = self.running_voters().into_iter().find(|id| self.home(*id) == Some(ordinal));
         if let Some(voter) = voter {
             let leads = self.raft.as_ref().unwrap().leader == Some(voter);
-            self.restarted.push((format!("a-{ordinal}"), leads));
+            self.restarted.push(Restart { pod: format!("a-{ordinal}"), led: leads, at: self.now });
         }
         self.pods.get_mut(&ordinal).unwrap().deleted = Some(self.now);
         self.raft_tick();

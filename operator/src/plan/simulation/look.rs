@@ -12,7 +12,7 @@ use crate::observed::{
     Wish,
 };
 
-use super::{DiskState, Image, Pod, Raft, World};
+use super::{DiskState, Image, Pod, Raft, SETTLE, World};
 
 impl World {
     /// Everything that the operator can find out.
@@ -71,7 +71,7 @@ impl World {
             volume_size: self.wanted.volume.to_string(),
             deletes_claims: self.wanted.deletes_claims,
             wants_budget: true,
-            settle: Duration::from_secs(5),
+            settle: Duration::from_secs(SETTLE),
             progress_deadline: Duration::from_secs(600),
             election_timeout: Duration::from_millis(300),
             newer_default_image: false,
@@ -134,7 +134,7 @@ impl World {
             version: "0.1.0".into(),
             term: self.raft.as_ref().map_or(0, |raft| raft.term),
             leader_raft_id: self.raft.as_ref().and_then(|raft| raft.leader).unwrap_or(0),
-            leader_contact: Some(Duration::ZERO),
+            leader_contact: self.raft.as_ref().and_then(|raft| raft.leader).map(|_| Duration::ZERO),
             known_members: match disk.state {
                 DiskState::Member => members.map(|member| member.name.clone()).collect(),
                 _ => Vec::new(),
