@@ -310,7 +310,11 @@ fn election_max() -> i32 {
 
 impl Default for Raft {
     fn default() -> Self {
-        Self { heartbeat_interval: heartbeat(), election_timeout_min: election_min(), election_timeout_max: election_max() }
+        Self {
+            heartbeat_interval: heartbeat(),
+            election_timeout_min: election_min(),
+            election_timeout_max: election_max(),
+        }
     }
 }
 

@@ -1,0 +1,7 @@
+//! Harness of the Kubernetes tests: a namespace per test, objects, commands, faults.
+
+pub mod command;
+pub mod faults;
+pub mod objects;
+pub mod pods;
+pub mod stage;

@@ -1,0 +1,109 @@
+//! What goes wrong in a test cluster, on demand: the verbs of `tests/testcluster/testcluster`.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use super::command::succeed;
+
+/// The faults of one test cluster. What a test broke is mended after it, whatever its outcome.
+#[derive(Debug)]
+pub struct Faults {
+    dir: PathBuf,
+    undo: Mutex<Vec<Vec<String>>>,
+}
+
+impl Faults {
+    /// Those of the cluster that `REGISTRY_TESTCLUSTER` names.
+    pub fn of_environment() -> Option<Self> {
+        let dir = std::env::var_os("REGISTRY_TESTCLUSTER").filter(|dir| !dir.is_empty())?;
+        Some(Self { dir: dir.into(), undo: Mutex::default() })
+    }
+
+    /// The machine of node `node-INDEX` loses power: its pods end at once and answer nothing.
+    pub async fn kill_node(&self, index: usize) {
+        self.later(&["start-node", &index.to_string()]);
+        self.testcluster(&["kill-node", &index.to_string()]).await;
+    }
+
+    /// Node `node-INDEX` boots.
+    pub async fn start_node(&self, index: usize) {
+        self.mended("start-node", &index.to_string());
+        self.testcluster(&["start-node", &index.to_string()]).await;
+    }
+
+    /// Nothing passes to or from these pod addresses.
+    pub async fn cut(&self, addresses: &[String]) {
+        self.later(&["heal"]);
+        let mut args = vec!["cut"];
+        args.extend(addresses.iter().map(String::as_str));
+        self.testcluster(&args).await;
+    }
+
+    /// Nothing passes between the two groups of pod addresses; everything else does.
+    pub async fn split(&self, one: &[String], other: &[String]) {
+        self.later(&["heal"]);
+        self.testcluster(&["split", &one.join(","), &other.join(",")]).await;
+    }
+
+    /// Ends every cut and split.
+    pub async fn heal(&self) {
+        self.testcluster(&["heal"]).await;
+    }
+
+    /// Freezes a component: `kubelet-2` (a node that is cut off from the API while its pods run on),
+    /// `kube-apiserver`, `kube-controller-manager`, `coredns`, …
+    pub async fn freeze(&self, component: &str) {
+        self.later(&["signal", "CONT", component]);
+        self.testcluster(&["signal", "STOP", component]).await;
+    }
+
+    /// Lets a frozen component go on.
+    pub async fn thaw(&self, component: &str) {
+        self.testcluster(&["signal", "CONT", component]).await;
+    }
+
+    /// The next pod gets the lowest free address: one that another pod has just given up.
+    pub async fn reuse_addresses(&self) {
+        self.testcluster(&["reuse"]).await;
+    }
+
+    /// Answers of DNS are cached for so many seconds, as NodeLocal DNSCache does; 0 as kubeadm has it: not.
+    pub async fn cache_dns(&self, seconds: u32) {
+        self.later(&["dns-cache", "0"]);
+        self.testcluster(&["dns-cache", &seconds.to_string()]).await;
+    }
+
+    /// The API server's log of requests by service accounts, one JSON object a line.
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.join("log/audit.log")
+    }
+
+    /// Mends what is still broken, the last fault first.
+    pub async fn undo(&self) {
+        let actions = std::mem::take(&mut *self.undo.lock().expect("no panic inside"));
+        for action in actions.iter().rev() {
+            self.testcluster(&action.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        }
+    }
+
+    fn later(&self, action: &[&str]) {
+        let action: Vec<String> = action.iter().map(|word| (*word).to_owned()).collect();
+        let mut undo = self.undo.lock().expect("no panic inside");
+        if !undo.contains(&action) {
+            undo.push(action);
+        }
+    }
+
+    /// A node that is up must not be started again.
+    fn mended(&self, verb: &str, subject: &str) {
+        self.undo.lock().expect("no panic inside").retain(|action| action != &[verb, subject]);
+    }
+
+    async fn testcluster(&self, args: &[&str]) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/testcluster/testcluster");
+        let dir = self.dir.to_str().expect("a plain path");
+        let mut all = vec![args[0], dir];
+        all.extend(&args[1..]);
+        succeed(script, &all, "").await;
+    }
+}

@@ -1,0 +1,90 @@
+//! RegistryClusters as users write and read them: JSON, by server-side apply.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::{Api, Error};
+use registry_tests::wait::until;
+use serde_json::{Value, json};
+
+use super::stage::Kube;
+
+/// The field manager of the tests.
+pub const MANAGER: &str = "registry-tests";
+
+impl Kube {
+    /// The RegistryClusters of the namespace.
+    pub fn clusters(&self) -> Api<DynamicObject> {
+        let kind = GroupVersionKind::gvk("registry.dev", "v1alpha1", "RegistryCluster");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "registryclusters");
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
+    }
+
+    /// Applies a cluster with this `spec`, as a new object or over the old one.
+    pub async fn try_apply(&self, name: &str, spec: &Value) -> Result<DynamicObject, Error> {
+        let object = json!({
+            "apiVersion": "registry.dev/v1alpha1",
+            "kind": "RegistryCluster",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        self.clusters().patch(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object)).await
+    }
+
+    /// As [`Self::try_apply`], for what must be accepted.
+    pub async fn apply(&self, name: &str, spec: &Value) -> DynamicObject {
+        self.try_apply(name, spec).await.unwrap_or_else(|error| panic!("{name} is not accepted: {error}"))
+    }
+
+    /// Changes some fields of a cluster by a merge patch.
+    pub async fn patch(&self, name: &str, patch: &Value) -> DynamicObject {
+        self.clusters()
+            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .unwrap_or_else(|error| panic!("{name} cannot be changed: {error}"))
+    }
+
+    /// The `status` of a cluster, null before there is one.
+    pub async fn status(&self, name: &str) -> Result<Value, Error> {
+        Ok(self.clusters().get(name).await?.data["status"].clone())
+    }
+
+    /// Waits until a condition has this status for the present generation; tells how long it took.
+    pub async fn wait_for_condition(
+        &self,
+        name: &str,
+        kind: &str,
+        status: &str,
+        limit: Duration,
+    ) -> Duration {
+        let begun = Instant::now();
+        until(&format!("{name} to have {kind}={status}"), limit, || async {
+            let object = self.clusters().get(name).await.map_err(|error| error.to_string())?;
+            let condition = condition(&object.data["status"], kind);
+            let present = condition["observedGeneration"].as_i64() >= object.metadata.generation;
+            let holds = present && condition["status"] == status;
+            if holds { Ok(()) } else { Err(object.data["status"].to_string()) }
+        })
+        .await;
+        begun.elapsed()
+    }
+
+    /// Waits until a condition has this reason; gives the condition.
+    pub async fn wait_for_reason(&self, name: &str, kind: &str, reason: &str, limit: Duration) -> Value {
+        until(&format!("{name} to have {kind} with reason {reason}"), limit, || async {
+            let status = self.status(name).await.map_err(|error| error.to_string())?;
+            let condition = condition(&status, kind);
+            if condition["reason"] == reason { Ok(condition) } else { Err(status.to_string()) }
+        })
+        .await
+    }
+}
+
+/// The condition of this type, or null.
+pub fn condition(status: &Value, kind: &str) -> Value {
+    let conditions = status["conditions"].as_array();
+    conditions
+        .and_then(|all| all.iter().find(|condition| condition["type"] == kind))
+        .cloned()
+        .unwrap_or_default()
+}
