@@ -41,7 +41,7 @@ async fn the_image_runs_as_nobody_and_resolves_names() {
         let present = ask(kube, "present", "kubernetes.default.svc:443").await;
         let absent = ask(kube, "absent", "absent.default.svc:443").await;
         println!("present: {present}absent: {absent}");
-        let unknown = "Name or service not known";
+        let unknown = "failed to lookup address";
         assert!(absent.contains(unknown) && !present.contains(unknown), "{present}{absent}");
     })
     .await;
