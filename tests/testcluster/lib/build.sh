@@ -27,6 +27,7 @@ build() {
     exec 9>"$built.lock"
     flock 9
     if [ ! -e "$built/complete" ]; then
+        PATH="$("$here/go-toolchain"):$PATH"
         echo "building the test cluster: minutes the first time" >&2
         (cd "$here" && go build -trimpath -o "$built/testcluster" -ldflags "-s -w -X $version_of.gitVersion=v$version \
             -X $version_of.gitMajor=${version%%.*} -X $version_of.gitMinor=${version:2:2} -X $version_of.gitTreeState=clean \
