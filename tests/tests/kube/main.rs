@@ -7,5 +7,6 @@
 #[allow(dead_code)]
 mod support;
 
+mod charts;
 mod ground;
 mod rules;
