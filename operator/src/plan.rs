@@ -132,7 +132,7 @@ const WITHOUT_LEADER: [fn(&View<'_>) -> Flow; 6] =
     [objects::halt, objects::apply, objects::grow_volumes, roll::mend, founding::found, objects::keep_pods];
 
 /// Parts that need a leader and a membership at rest. Repair comes before all that could make it harder, and
-/// shrinking before growing.
+/// shrinking before growing; settings that are refused again and again hold up nothing.
 const WITH_LEADER: [fn(Settled<'_>) -> Flow; 11] = [
     members::own,
     budget::protect,
@@ -140,9 +140,9 @@ const WITH_LEADER: [fn(Settled<'_>) -> Flow; 11] = [
     members::repair,
     members::bury,
     members::shrink,
-    members::settings,
     members::grow,
     roll::roll,
+    members::settings,
     objects::recreate_set,
     members::await_all,
 ];

@@ -230,6 +230,11 @@ fn object_troubles(view: &View<'_>) -> Vec<(Degraded, String)> {
         let message = format!("{} of the needed name belongs to somebody else", foreign.join(", "));
         troubles.push((Degraded::NameConflict, message));
     }
+    let is_used = |ordinal: u32| seen.pod(ordinal).is_some_and(|pod| !pod.deleting);
+    for claim in seen.claims.iter().filter(|claim| claim.deleting && is_used(claim.ordinal)) {
+        let message = format!("claim {} is being deleted: its data goes with the next restart", claim.name);
+        troubles.push((Degraded::DiskLost, message));
+    }
     let small = seen.claims.iter().filter(|claim| {
         claim.asked_bytes < seen.spec.volume_bytes
             && claim.ordinal < seen.spec.replicas

@@ -52,7 +52,8 @@ pub(super) fn promotion(settled: Settled<'_>) -> Option<Promotion> {
         .map(|ordinal| settled.view.seen.pod(*ordinal).and_then(|pod| proven_learner(settled, pod)))
         .collect();
     let raft_ids = heirs.filter(|heirs| !heirs.is_empty())?;
-    let stays = |id: &u64| settled.ordinal(*id).is_some_and(|ordinal| ordinal < wanted);
+    // One without a name of ours is somebody else's business.
+    let stays = |id: &u64| settled.ordinal(*id).is_none_or(|ordinal| ordinal < wanted);
     let replaced =
         settled.voters.iter().copied().filter(|id| !stays(id) || settled.has_lost_disk(*id)).collect();
     change(raft_ids, replaced)
