@@ -1,3 +1,4 @@
 //! The Kubernetes operator of registry clusters.
 
 pub mod crd;
+pub mod desired;
