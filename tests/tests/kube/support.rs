@@ -5,3 +5,4 @@ pub mod faults;
 pub mod objects;
 pub mod pods;
 pub mod stage;
+pub mod workload;
