@@ -1,0 +1,146 @@
+//! Objects by name: whose they are, whether they are as they shall be, and how they are written.
+
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::subject::Subject;
+use crate::context::{Applied, SEEN_TIMEOUT, version_of};
+use crate::crd::MANAGER;
+use crate::error::Error;
+use crate::observed::{ObjectSeen, Presence};
+use crate::stores::Seen;
+
+/// A kind of which each cluster has objects in its namespace.
+pub(super) trait Owned:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Serialize
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<K> Owned for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Kind and name, for people and as a key.
+pub(super) fn label<K: Owned>(name: &str) -> String {
+    format!("{} {name}", K::kind(&()))
+}
+
+impl Subject<'_> {
+    /// The object of this name, from the watch, or asked for if the watch does not have it: one without our label
+    /// would be foreign.
+    pub(super) async fn find<K: Owned>(&self, seen: &Seen<K>, name: &str) -> Result<Presence<K>, Error> {
+        let found = match seen.get(&self.owner.namespace, name) {
+            Some(object) => Some((*object).clone()),
+            None => {
+                let asked = self.api::<K>().get_opt(name).await;
+                asked.map_err(Error::kube(format!("read the {}", label::<K>(name))))?
+            }
+        };
+        Ok(match found {
+            None => Presence::Absent,
+            Some(object) => self.presence(object),
+        })
+    }
+
+    /// Whose the object is.
+    pub(super) fn presence<K: Owned>(&self, object: K) -> Presence<K> {
+        if !self.owner.owns(object.meta()) {
+            Presence::Foreign(owner_of(object.meta()))
+        } else if object.meta().deletion_timestamp.is_some() {
+            Presence::Deleting
+        } else {
+            Presence::Ours(object)
+        }
+    }
+
+    /// Whether the object is as it shall be.
+    pub(super) async fn look<K: Owned>(&self, seen: &Seen<K>, desired: &K) -> Result<ObjectSeen, Error> {
+        let name = desired.name_any();
+        let presence = self.find(seen, &name).await?;
+        Ok(ObjectSeen { label: label::<K>(&name), presence: self.compare(presence, desired) })
+    }
+
+    /// True = nobody has changed it since we applied just this.
+    pub(super) fn compare<K: Owned>(&self, presence: Presence<K>, desired: &K) -> Presence<bool> {
+        match presence {
+            Presence::Absent => Presence::Absent,
+            Presence::Foreign(owner) => Presence::Foreign(owner),
+            Presence::Deleting => Presence::Deleting,
+            Presence::Ours(object) => {
+                let label = label::<K>(&object.name_any());
+                let as_left = Applied { content: content_of(desired), version: version_of(&object) };
+                Presence::Ours(self.memory.applied(&label) == Some(as_left))
+            }
+        }
+    }
+
+    /// Applies what is missing or differs; never over an object that is not ours, or one that is going.
+    pub(super) async fn ensure<K: Owned>(&self, seen: &Seen<K>, desired: &K) -> Result<(), Error> {
+        match self.look(seen, desired).await?.presence {
+            Presence::Ours(true) | Presence::Foreign(_) | Presence::Deleting => Ok(()),
+            Presence::Absent | Presence::Ours(false) => self.apply(seen, desired).await.map(|_| ()),
+        }
+    }
+
+    /// Applies the object by force and waits until the watch has it.
+    pub(super) async fn apply<K: Owned>(&self, seen: &Seen<K>, desired: &K) -> Result<K, Error> {
+        let name = desired.name_any();
+        let label = label::<K>(&name);
+        let params = PatchParams::apply(MANAGER).force();
+        let applied = self.api::<K>().patch(&name, &params, &Patch::Apply(desired)).await;
+        let applied = applied.map_err(Error::kube(format!("apply the {label}")))?;
+        let version = version_of(&applied);
+        self.memory.keep_applied(&label, Applied { content: content_of(desired), version: version.clone() });
+        let there = |object: Option<&K>| object.is_some_and(|object| version_of(object) == version);
+        self.until_seen(seen, &name, there).await;
+        Ok(applied)
+    }
+
+    /// Waits until the watch shows what was just done: the next look must not decide from what was before.
+    pub(super) async fn until_seen<K: Owned>(
+        &self,
+        seen: &Seen<K>,
+        name: &str,
+        expected: impl Fn(Option<&K>) -> bool,
+    ) {
+        if !seen.wait_for(&self.owner.namespace, name, SEEN_TIMEOUT, expected).await {
+            tracing::warn!(object = label::<K>(name), "the watch is slow to show what was done");
+        }
+    }
+}
+
+/// Hash of an object as it is applied.
+fn content_of<K: Serialize>(object: &K) -> String {
+    // Objects of Kubernetes can always be written; an empty text would only cause one needless apply.
+    blake3::hash(&serde_json::to_vec(object).unwrap_or_default()).to_hex().to_string()
+}
+
+/// Who owns an object, for people.
+fn owner_of(meta: &ObjectMeta) -> String {
+    let references = meta.owner_references.as_deref().unwrap_or_default();
+    match references.iter().find(|reference| reference.controller == Some(true)) {
+        Some(owner) => format!("{} {}", owner.kind, owner.name),
+        None => "nobody".to_owned(),
+    }
+}
