@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
-use registry_client::transport::{ByteStream, Dial, TcpDial};
+use registry_client::transport::{ByteStream, Dial, Resolve, SystemResolver, TcpDial};
 
 use crate::crash_point::CrashPoint;
 
@@ -33,9 +33,14 @@ pub struct Environment {
 impl Environment {
     /// The real one.
     pub fn system() -> Self {
+        Self::with_names(Arc::new(SystemResolver))
+    }
+
+    /// The real one, with names that `resolver` knows.
+    pub fn with_names(resolver: Arc<dyn Resolve>) -> Self {
         Self {
             clock: Arc::new(SystemClock),
-            dial: Arc::new(TcpDial),
+            dial: Arc::new(TcpDial::new(resolver)),
             bind: Arc::new(TcpBind),
             random: Arc::new(SystemRandom),
             crash: CrashPoint::default(),

@@ -8,6 +8,7 @@ pub mod crash_point;
 pub mod environment;
 pub mod exit;
 pub mod founding;
+pub mod hosts_file;
 pub mod identity;
 pub mod joining;
 pub mod node;

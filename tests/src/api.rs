@@ -28,7 +28,7 @@ pub struct Api {
 impl Api {
     /// Calls to the node at `HOST:PORT`.
     pub fn new(endpoint: &str) -> Self {
-        let channel = Channel::new(Arc::new(TcpDial), endpoint, ConnectionOptions::default());
+        let channel = Channel::new(Arc::new(TcpDial::default()), endpoint, ConnectionOptions::default());
         Self {
             registry: RegistryServiceClient::new(channel.clone()),
             discovery: DiscoveryServiceClient::new(channel.clone()),

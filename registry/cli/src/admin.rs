@@ -184,7 +184,7 @@ enum Next {
 }
 
 fn client(endpoint: &str) -> Client {
-    let channel = Channel::new(Arc::new(TcpDial), endpoint, ConnectionOptions::default());
+    let channel = Channel::new(Arc::new(TcpDial::default()), endpoint, ConnectionOptions::default());
     AdminServiceClient::new(channel)
 }
 

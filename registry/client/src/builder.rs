@@ -36,7 +36,7 @@ impl Default for ClientBuilder {
     fn default() -> Self {
         Self {
             seeds: Vec::new(),
-            dial: Arc::new(TcpDial),
+            dial: Arc::new(TcpDial::default()),
             // A node that fell silent is noticed within 7 s, between calls too; until then it is asked last.
             connection: ConnectionOptions {
                 keep_alive_interval: Duration::from_secs(5),

@@ -6,85 +6,23 @@
 //! open, and bytes come from whatever [`Dial`] opens: TCP, or the network of a simulation.
 
 use std::fmt;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use http::uri::{Authority, Scheme, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rand::seq::SliceRandom as _;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 
-/// A byte stream to a peer.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+mod dial;
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
-
-/// Opens byte streams: the network as clients see it.
-pub trait Dial: fmt::Debug + Send + Sync + 'static {
-    /// Opens a stream to `HOST:PORT`, resolving the name anew. Bounded by the caller.
-    fn dial(&self, endpoint: &str) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>>;
-}
-
-/// The real network: resolves by the system's resolver at each dial and tries the addresses in random
-/// order, the next one as soon as one fails or is silent for 250 ms. The first that connects wins.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TcpDial;
-
-/// Silence after which the next address is tried beside it (RFC 8305 recommends 250 ms).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried in one dial.
-const MAX_ADDRESSES: usize = 8;
-
-impl Dial for TcpDial {
-    fn dial(&self, endpoint: &str) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
-        let endpoint = endpoint.to_owned();
-        Box::pin(async move {
-            let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host(&endpoint).await?.collect();
-            if addresses.len() > 1 {
-                // A Service of Kubernetes routes to a dead node for up to 55 s: do not begin there each time.
-                addresses.shuffle(&mut rand::rng());
-                addresses.truncate(MAX_ADDRESSES);
-            }
-            let stream = connect_first(addresses).await?;
-            // Small messages, answered one by one: waiting to fill a segment would add 40 ms.
-            stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn ByteStream>)
-        })
-    }
-}
-
-async fn connect_first(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
-    let mut waiting = addresses.into_iter();
-    let mut dials = FuturesUnordered::new();
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    loop {
-        if let Some(address) = waiting.next() {
-            dials.push(TcpStream::connect(address));
-        }
-        let more = waiting.len() > 0;
-        tokio::select! {
-            dialled = dials.next() => match dialled {
-                Some(Ok(stream)) => return Ok(stream),
-                Some(Err(error)) => failure = error,
-                None => return Err(failure),
-            },
-            () = sleep(NEXT_ADDRESS_AFTER), if more => {}
-        }
-    }
-}
+pub use dial::{ByteStream, Dial, Resolve, SystemResolver, TcpDial};
 
 /// How to connect and how to notice that the other side is gone.
 #[derive(Debug, Clone, Copy)]

@@ -71,7 +71,7 @@ async fn row(node: &DevNode, process: Option<&Process>) -> Row {
 }
 
 async fn status(node: &DevNode) -> Option<ClusterStatusResponse> {
-    let channel = Channel::new(Arc::new(TcpDial), &node.client, ConnectionOptions::default());
+    let channel = Channel::new(Arc::new(TcpDial::default()), &node.client, ConnectionOptions::default());
     let mut client = ClusterServiceClient::new(channel);
     let answer = timeout(ANSWER_WAIT, client.cluster_status(ClusterStatusRequest { local: true })).await;
     answer.ok()?.ok().map(tonic::Response::into_inner)

@@ -156,7 +156,7 @@ fn start_node(folder: &TempDir, file: &std::path::Path, number: usize) -> Node {
             eprintln!("a node ended: {fatal:?}");
         }
     });
-    let channel = Channel::new(Arc::new(TcpDial), endpoint.clone(), ConnectionOptions::default());
+    let channel = Channel::new(Arc::new(TcpDial::default()), endpoint.clone(), ConnectionOptions::default());
     Node { runtime: Some(runtime), _signals: signals, channel, endpoint }
 }
 

@@ -180,8 +180,11 @@ async fn raw_frame(cluster: &Cluster, content: &[u8]) -> Option<tonic::Status> {
     let mut frame = vec![0];
     frame.extend_from_slice(&u32::try_from(content.len()).unwrap().to_be_bytes());
     frame.extend_from_slice(content);
-    let mut channel =
-        Channel::new(std::sync::Arc::new(TcpDial), cluster.nodes[0].endpoint(), ConnectionOptions::default());
+    let mut channel = Channel::new(
+        std::sync::Arc::new(TcpDial::default()),
+        cluster.nodes[0].endpoint(),
+        ConnectionOptions::default(),
+    );
     let request = http::Request::post("/registry.v1.RegistryService/Register")
         .header("content-type", "application/grpc")
         .header("te", "trailers")

@@ -272,7 +272,7 @@ async fn a_repeated_drain_waits_for_the_revision_of_the_first() {
 /// A watch whose reader stands still: its window of 1 KiB is full after a few events.
 async fn stuck(cluster: &Cluster, index: usize, ports: std::ops::Range<u32>) -> Streaming<v1::WatchResponse> {
     let options = ConnectionOptions { window_bytes: 1 << 10, ..Default::default() };
-    let channel = Channel::new(Arc::new(TcpDial), cluster.nodes[index].endpoint(), options);
+    let channel = Channel::new(Arc::new(TcpDial::default()), cluster.nodes[index].endpoint(), options);
     let request = v1::WatchRequest { service_name: SERVICE.into(), ..Default::default() };
     let stream = DiscoveryServiceClient::new(channel).watch(request).await.expect("a watch").into_inner();
     for port in ports {

@@ -48,7 +48,7 @@ async fn call(endpoint: &str, headers: &[(&'static str, String)], compressed: bo
         request = request.header(*name, value);
     }
     let request = request.body(tonic::body::Body::new(Full::new(Bytes::from(frame)))).expect("a request");
-    let mut channel = Channel::new(Arc::new(TcpDial), endpoint, ConnectionOptions::default());
+    let mut channel = Channel::new(Arc::new(TcpDial::default()), endpoint, ConnectionOptions::default());
     let response = channel.call(request).await.map_err(|error| Status::from_error(error.into()))?;
     let (head, body) = response.into_parts();
     if !head.status.is_success() {
