@@ -31,7 +31,8 @@ pub use validate::{check_all, load};
 pub struct ValidConfig {
     /// The node that this process is.
     pub node: Node,
-    /// All nodes of the file, sorted by `node_id`. After founding they are only seeds (P/N3).
+    /// All nodes of the file, sorted by `node_id`. After founding they are only seeds (P/N3). The node itself
+    /// may be missing: see [`founds`](Self::founds).
     pub nodes: Vec<Node>,
     /// BLAKE3 of the canonical list of nodes; equal at all founding members.
     pub nodes_digest: [u8; 32],
@@ -111,6 +112,12 @@ pub struct ShutdownConfig {
 }
 
 impl ValidConfig {
+    /// Whether the node takes part in a founding. One that was told to join, or that the list does not name,
+    /// never does: it waits for a place in a cluster that exists.
+    pub fn founds(&self) -> bool {
+        self.join.is_empty() && self.nodes.iter().any(|node| node.node_id == self.node.node_id)
+    }
+
     /// Where the listener for clients binds.
     pub fn client_bind(&self) -> String {
         endpoint(&self.listen, self.node.client_port)

@@ -10,6 +10,7 @@ use registry::config::{self, ConfigErrors, Sources};
 use registry::crash_point::{self, CrashPoint};
 use registry::environment::Environment;
 use registry::exit::{Exit, Fatal, end_process_on_panic};
+use registry::hosts_file;
 use registry::node::{self, Spawners};
 use registry::telemetry::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,7 +56,7 @@ struct Serve {
     #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
     config: PathBuf,
     /// Which node of the file this is; may be left out if there is only one
-    #[arg(long, env = "REGISTRY_NODE", value_name = "NODE_ID")]
+    #[arg(long, env = "REGISTRY_NODE_ID", value_name = "NODE_ID")]
     node: Option<String>,
     /// Folder of the node's data [default: ./data/NODE_ID]
     #[arg(long, value_name = "DIR")]
@@ -94,7 +95,7 @@ enum Config {
         #[arg(long, env = "REGISTRY_CONFIG", value_name = "FILE")]
         config: PathBuf,
         /// Only as this node would read it
-        #[arg(long, env = "REGISTRY_NODE", value_name = "NODE_ID")]
+        #[arg(long, env = "REGISTRY_NODE_ID", value_name = "NODE_ID")]
         node: Option<String>,
     },
     /// Print a file with every setting, its default, bounds, meaning and environment variable
@@ -190,9 +191,14 @@ fn start(options: Serve) -> Result<(), Fatal> {
     let spawners = Spawners { clients: clients.handle().clone(), raft: raft.handle().clone() };
     let outcome = clients.block_on(async {
         let signals = signals()?;
-        let crash = sources.environment.iter().find(|(name, _)| name == crash_point::VARIABLE);
-        let crash = crash.map(|(_, place)| CrashPoint::at(place)).unwrap_or_default();
-        node::run(config, Environment { crash, ..Environment::system() }, spawners, signals).await
+        let given = |variable: &str| {
+            let found = sources.environment.iter().find(|(name, _)| name == variable);
+            found.map(|(_, value)| value.as_str())
+        };
+        let crash = given(crash_point::VARIABLE).map(CrashPoint::at).unwrap_or_default();
+        let names = hosts_file::resolver(given(hosts_file::VARIABLE));
+        let environment = Environment { crash, ..Environment::with_names(names) };
+        node::run(config, environment, spawners, signals).await
     });
     // What still runs is of no use to anybody.
     clients.shutdown_background();

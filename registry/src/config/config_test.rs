@@ -146,7 +146,9 @@ fn a_missing_file_an_unknown_node_and_no_node_say_what_to_do() {
     let unknown = load(&Sources { node_id: Some("x".into()), ..with_node(seed()) }).unwrap_err().0;
     assert_eq!(
         unknown,
-        ["--node x: not in cluster.nodes; listed: registry-node-1, registry-node-2, registry-node-3"]
+        [
+            "x: not in cluster.nodes, and there is no host_pattern; listed: registry-node-1, registry-node-2, registry-node-3"
+        ]
     );
     let none = load(&Sources { node_id: None, ..with_node(seed()) }).unwrap_err().0;
     assert!(none[0].contains("--node"));
@@ -245,5 +247,36 @@ fn a_node_that_joins_needs_itself_in_the_list_and_addresses_to_ask() {
     for wrong in ["10.0.0.1", "10.0.0.1:0", ":9080", "a:b:9080"] {
         let errors = joining(wrong).unwrap_err().0;
         assert!(errors.iter().any(|error| error.contains("must be HOST:PORT")), "{wrong}: {errors:?}");
+    }
+}
+
+/// As the operator writes it, and as a pod reads it that was added before its list was.
+#[test]
+fn a_node_that_the_list_does_not_name_gets_its_address_from_the_pattern_and_founds_nothing() {
+    let text = "listen: 0.0.0.0\ndata_dir: /var/lib/registry\n\
+        host_pattern: '{node_id}.demo-peers.production.svc.cluster.local'\n\
+        cluster_settings: {membership_owner: operator}\n\
+        cluster: {nodes: [{node_id: demo-0, host: demo-0.demo-peers.production.svc.cluster.local, \
+        client_port: 8080, raft_port: 9080, http_port: 9180}]}\n";
+    let file = written(text);
+    let named =
+        |name: &str| Sources { file: file.path().into(), node_id: Some(name.into()), ..Sources::default() };
+    let listed = load(&named("demo-0")).unwrap();
+    assert!(listed.founds());
+    let added = load(&named("demo-3")).unwrap();
+    assert!(!added.founds());
+    assert_eq!(added.node.peer_endpoint(), "demo-3.demo-peers.production.svc.cluster.local:9080");
+    assert_eq!(added.node.client_endpoint(), "demo-3.demo-peers.production.svc.cluster.local:8080");
+    assert_eq!((added.peer_bind(), added.http_bind()), ("0.0.0.0:9080".into(), "0.0.0.0:9180".into()));
+    assert_eq!(added.nodes_digest, listed.nodes_digest);
+    assert_eq!(added.nodes, listed.nodes);
+    assert_eq!(check_all(&named("demo-0")).unwrap().len(), 1);
+    for name in ["demo-3:1", "-", "", &"x".repeat(250)] {
+        assert!(load(&named(name)).is_err(), "{name:?}");
+    }
+    for pattern in ["everybody", "{node_id}:9080", "{node}.demo"] {
+        let environment = vec![("REGISTRY_HOST_PATTERN".into(), pattern.into())];
+        let errors = load(&Sources { environment, ..named("demo-3") }).unwrap_err().0;
+        assert!(errors[0].starts_with(&format!("host_pattern = {pattern}: must be")), "{errors:?}");
     }
 }

@@ -86,6 +86,14 @@ pub(super) static JOIN: Key = key(
      cluster.nodes then needs this node only. Default: none.",
 );
 
+pub(super) static HOST_PATTERN: Key = key(
+    "host_pattern",
+    Kind::Text,
+    "",
+    "Host of a node that cluster.nodes does not list, with {node_id} for its name. Such a node has the ports of the \
+     first listed one, founds nothing and waits to be admitted. Default: none, every node must be listed.",
+);
+
 pub(super) static HEARTBEAT_INTERVAL: Key = key(
     "raft.heartbeat_interval",
     time(10, 10 * SECOND),
@@ -229,12 +237,13 @@ pub(super) static VOTERS_TARGET: Key = key(
 );
 
 /// All of them, in the order in which a reader wants them.
-pub(super) static KEYS: [&Key; 35] = [
+pub(super) static KEYS: [&Key; 36] = [
     &LISTEN,
     &HTTP_PORT,
     &DATA_DIR,
     &ADMIN_TOKEN_FILE,
     &JOIN,
+    &HOST_PATTERN,
     &HEARTBEAT_INTERVAL,
     &ELECTION_TIMEOUT_MIN,
     &ELECTION_TIMEOUT_MAX,

@@ -40,7 +40,7 @@ pub(super) struct Layers {
 /// Variables that the program reads beside the settings.
 const OTHER_VARIABLES: [&str; 7] = [
     "REGISTRY_CONFIG",
-    "REGISTRY_NODE",
+    "REGISTRY_NODE_ID",
     "REGISTRY_LOG",
     "REGISTRY_LOG_FORMAT",
     "REGISTRY_ENDPOINTS",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::keys::{JOIN, NODES};
+use super::keys::{HOST_PATTERN, JOIN, NODES};
 use super::layers::Layers;
 use super::values::plain;
 
@@ -61,6 +61,8 @@ pub fn nodes_digest(sorted: &[Node]) -> [u8; 32] {
 const FIELDS: [&str; 5] = ["node_id", "host", "client_port", "raft_port", "http_port"];
 /// A name or host: as in DNS.
 const MAX_NAME_BYTES: usize = 253;
+/// What a name takes the place of in `host_pattern`.
+const PLACE_OF_NAME: &str = "{node_id}";
 
 impl Layers {
     /// The nodes in the order of the file; errors are noted.
@@ -90,6 +92,35 @@ impl Layers {
         self.check_names(list);
         self.check_addresses(&nodes);
         nodes
+    }
+
+    /// The node of a name that is not in the list, as `host_pattern` describes it.
+    pub(super) fn unlisted(&mut self, listed: &[Node], node_id: &str) -> Option<Node> {
+        // Without a readable list its errors say enough.
+        let first = listed.first()?;
+        let Some(pattern) = self.text(&HOST_PATTERN) else {
+            let names: Vec<_> = listed.iter().map(|node| node.node_id.as_str()).collect();
+            self.errors.push(format!(
+                "{node_id}: not in cluster.nodes, and there is no {}; listed: {}",
+                HOST_PATTERN.path,
+                names.join(", ")
+            ));
+            return None;
+        };
+        if !is_name("node_id", node_id) {
+            self.errors.push(format!("{node_id}: not a name of a node: {}", rule("node_id")));
+            return None;
+        }
+        let host = pattern.replace(PLACE_OF_NAME, node_id);
+        if !pattern.contains(PLACE_OF_NAME) || !is_name("host", &host) {
+            self.errors.push(format!(
+                "{} = {pattern}: must be {} once {PLACE_OF_NAME} in it is replaced by a name, such as {host}",
+                HOST_PATTERN.path,
+                rule("host")
+            ));
+            return None;
+        }
+        Some(Node { node_id: node_id.to_owned(), host, ..first.clone() })
     }
 
     fn node(&mut self, index: usize, value: &Value) -> Option<Node> {
@@ -125,16 +156,11 @@ impl Layers {
             self.errors.push(format!("{place}.{field}: missing"));
             return None;
         };
-        let rule = match field {
-            "host" => "a DNS name or an IP address, without port and brackets",
-            _ => "letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit",
-        };
         match value {
-            Value::String(text) if text.len() <= MAX_NAME_BYTES && is_name(field, text) => Some(text.clone()),
+            Value::String(text) if is_name(field, text) => Some(text.clone()),
             _ => {
                 let shown = plain(value);
-                self.errors
-                    .push(format!("{place}.{field} = {shown}: must be 1 to {MAX_NAME_BYTES} bytes: {rule}"));
+                self.errors.push(format!("{place}.{field} = {shown}: must be {}", rule(field)));
                 None
             }
         }
@@ -182,7 +208,19 @@ impl Layers {
     }
 }
 
+/// What a name of this field must be, for people.
+fn rule(field: &str) -> String {
+    let characters = match field {
+        "host" => "a DNS name or an IP address, without port and brackets",
+        _ => "letters, digits, \"-\", \"_\" and \".\", beginning and ending with a letter or digit",
+    };
+    format!("1 to {MAX_NAME_BYTES} bytes: {characters}")
+}
+
 fn is_name(field: &str, text: &str) -> bool {
+    if text.len() > MAX_NAME_BYTES {
+        return false;
+    }
     let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
     if field == "host" && text.contains(':') {

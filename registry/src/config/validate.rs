@@ -61,11 +61,8 @@ impl Layers {
                 None
             }
             Some(node_id) => {
-                let node = listed.iter().find(|node| node.node_id == node_id).cloned();
-                if node.is_none() && !listed.is_empty() {
-                    self.errors.push(format!("--node {node_id}: not in cluster.nodes; listed: {}", names()));
-                }
-                node
+                let found = listed.iter().find(|node| node.node_id == node_id).cloned();
+                found.or_else(|| self.unlisted(listed, node_id))
             }
         }
     }

@@ -33,7 +33,8 @@ pub(super) enum Way {
     Follow,
     /// It was put into quarantine.
     Never,
-    /// The cluster wants it to start anew: its disk belonged to a member that was removed.
+    /// The cluster wants it to start anew: its disk belonged to a member that was removed, or the founding that
+    /// it has a place in was given up.
     Anew,
 }
 
@@ -73,14 +74,17 @@ pub(super) async fn found(
             },
         };
         let mut stage = standing.watch_stage();
-        // Over early if a leader calls.
-        let _ = timeout(pause, stage.wait_for(|stage| !matches!(stage, Stage::Waiting { .. }))).await;
+        tokio::select! {
+            // Over early if a leader calls.
+            _ = timeout(pause, stage.wait_for(|stage| !matches!(stage, Stage::Waiting { .. }))) => {}
+            () = standing.renewed() => return Ok(Way::Anew),
+        }
     }
 }
 
-/// A node that was told to join, or that a leader has admitted, never founds a cluster.
+/// A node that a leader has admitted never founds a cluster.
 fn may_found(config: &ValidConfig, standing: &Standing) -> bool {
-    config.join.is_empty() && !standing.identity().admitted
+    config.founds() && !standing.identity().admitted
 }
 
 fn is_operated(config: &ValidConfig) -> bool {
