@@ -3,6 +3,9 @@
 //! One connection per purpose, so that a snapshot or a burst of entries never stands before a heartbeat.
 //! Channels are kept and shared: a vote does not pay for a handshake.
 
+mod heed;
+mod hints;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,12 +15,13 @@ use registry_client::transport::{Channel, ConnectionOptions, Dial};
 use registry_proto::internal::PeerHeader;
 use registry_proto::internal::peer_service_client::PeerServiceClient;
 use tokio::sync::watch;
-use tonic::Status;
 
-use crate::error::peer::PeerError;
+pub use self::heed::Heeding;
+pub use self::hints::Hints;
+use self::hints::{HintedDial, Way};
 
 /// A client of another node's peer port.
-pub type PeerClient = PeerServiceClient<Channel>;
+pub type PeerClient = PeerServiceClient<Heeding>;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +58,7 @@ struct Shared {
     raft_id: u64,
     process_nonce: u64,
     table: Mutex<Table>,
+    hints: Hints,
     /// Index of the entry that removed this node, once another one has said so.
     removed_at: watch::Sender<Option<u64>>,
 }
@@ -61,26 +66,24 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Table {
     endpoints: BTreeMap<u64, String>,
-    channels: HashMap<(u64, Purpose), Channel>,
+    channels: HashMap<(u64, Purpose), (Channel, Way)>,
     /// Members that did not answer the last time, so that the log tells of changes only.
     silent: BTreeSet<u64>,
 }
 
 impl Peers {
-    /// No peers yet; their endpoints come with the membership.
-    pub fn new(dial: Arc<dyn Dial>, cluster_id: String, raft_id: u64, process_nonce: u64) -> Self {
+    /// No peers yet; their endpoints come with the membership, hints from what they call.
+    pub fn new(
+        dial: Arc<dyn Dial>,
+        cluster_id: String,
+        raft_id: u64,
+        process_nonce: u64,
+        hints: Hints,
+    ) -> Self {
         let table = Mutex::default();
         let removed_at = watch::Sender::new(None);
-        Self { shared: Arc::new(Shared { dial, cluster_id, raft_id, process_nonce, table, removed_at }) }
-    }
-
-    /// Passes a call's answer on, and takes note if it says that this node was removed (P/N5).
-    pub async fn heeding<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-        let answer = call.await;
-        if let Some(index) = answer.as_ref().err().and_then(PeerError::removal_in) {
-            self.heed_removal(index);
-        }
-        answer
+        let shared = Shared { dial, cluster_id, raft_id, process_nonce, table, hints, removed_at };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Another member has applied the removal of this node, by the entry at `index`.
@@ -129,6 +132,7 @@ impl Peers {
         table.endpoints.retain(|member, _| keep(*member));
         table.silent.retain(|member| keep(*member));
         table.channels.retain(|(member, _), _| keep(*member));
+        self.shared.hints.retain(keep);
     }
 
     /// HOST:PORT of a member; `None` if it is unknown.
@@ -136,30 +140,34 @@ impl Peers {
         self.table().endpoints.get(&raft_id).cloned()
     }
 
-    /// The kept channel to a member; `None` if its endpoint is unknown. Does not connect yet.
-    pub fn channel(&self, raft_id: u64, purpose: Purpose) -> Option<Channel> {
-        let mut table = self.table();
-        let endpoint = table.endpoints.get(&raft_id)?.clone();
-        let dial = &self.shared.dial;
-        let open = || Channel::new(dial.clone(), endpoint, connection_options());
-        Some(table.channels.entry((raft_id, purpose)).or_insert_with(open).clone())
+    /// A client over the kept channel to a member; `None` if its endpoint is unknown. Does not connect yet.
+    pub fn client(&self, raft_id: u64, purpose: Purpose) -> Option<PeerClient> {
+        self.kept(raft_id, purpose).map(over)
     }
 
-    /// A client over the kept channel to a member; `None` if its endpoint is unknown.
-    pub fn client(&self, raft_id: u64, purpose: Purpose) -> Option<PeerClient> {
-        self.channel(raft_id, purpose).map(|channel| {
-            PeerServiceClient::new(channel)
-                .max_decoding_message_size(MAX_PEER_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_PEER_MESSAGE_BYTES)
-        })
+    /// Somebody else answers the calls for a member: it is looked for anew.
+    pub async fn mistaken(&self, raft_id: u64, purpose: Purpose) {
+        if let Some(kept) = self.kept(raft_id, purpose) {
+            kept.mistaken().await;
+        }
+    }
+
+    fn kept(&self, raft_id: u64, purpose: Purpose) -> Option<Heeding> {
+        let mut table = self.table();
+        let endpoint = table.endpoints.get(&raft_id)?.clone();
+        let open = || {
+            let (inner, hints, way) = (self.shared.dial.clone(), self.shared.hints.clone(), Way::default());
+            let dial = HintedDial { inner, hints, way: way.clone(), raft_id };
+            (Channel::new(Arc::new(dial), endpoint, connection_options()), way)
+        };
+        let (channel, way) = table.channels.entry((raft_id, purpose)).or_insert_with(open).clone();
+        Some(Heeding { channel, way, peers: self.clone() })
     }
 
     /// A client of a node that is not in Raft yet, over a channel that is not kept here.
     pub fn stranger(&self, endpoint: &str) -> PeerClient {
         let channel = Channel::new(self.shared.dial.clone(), endpoint.to_owned(), connection_options());
-        PeerServiceClient::new(channel)
-            .max_decoding_message_size(MAX_PEER_MESSAGE_BYTES)
-            .max_encoding_message_size(MAX_PEER_MESSAGE_BYTES)
+        over(Heeding { channel, way: Way::default(), peers: self.clone() })
     }
 
     /// Says once that a member does not answer.
@@ -181,6 +189,12 @@ impl Peers {
     }
 }
 
+fn over(channel: Heeding) -> PeerClient {
+    PeerServiceClient::new(channel)
+        .max_decoding_message_size(MAX_PEER_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_PEER_MESSAGE_BYTES)
+}
+
 /// A silent peer is noticed within 2 s, on idle connections too (P/O2).
 fn connection_options() -> ConnectionOptions {
     ConnectionOptions {
@@ -198,15 +212,15 @@ mod tests {
     use super::*;
 
     fn peers() -> Peers {
-        Peers::new(Arc::new(TcpDial), "c".into(), 1, 7)
+        Peers::new(Arc::new(TcpDial::default()), "c".into(), 1, 7, Hints::default())
     }
 
     #[test]
     fn a_channel_is_known_only_with_its_endpoint() {
         let peers = peers();
-        assert!(peers.channel(2, Purpose::Control).is_none());
+        assert!(peers.client(2, Purpose::Control).is_none());
         peers.set_endpoint(2, "a:1");
-        assert_eq!(peers.channel(2, Purpose::Control).unwrap().endpoint(), "a:1");
+        assert_eq!(peers.kept(2, Purpose::Control).unwrap().channel.endpoint(), "a:1");
         peers.retain(|id| id != 2);
         assert!(peers.client(2, Purpose::Control).is_none());
     }
@@ -215,9 +229,9 @@ mod tests {
     fn another_endpoint_replaces_the_channels() {
         let peers = peers();
         peers.set_endpoint(2, "a:1");
-        peers.channel(2, Purpose::Append).unwrap();
+        peers.client(2, Purpose::Append).unwrap();
         peers.set_endpoint(2, "b:1");
-        assert_eq!(peers.channel(2, Purpose::Append).unwrap().endpoint(), "b:1");
+        assert_eq!(peers.kept(2, Purpose::Append).unwrap().channel.endpoint(), "b:1");
         assert_eq!(peers.endpoint(2).as_deref(), Some("b:1"));
     }
 

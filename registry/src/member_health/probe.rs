@@ -122,7 +122,7 @@ impl MemberHealth {
             .map(|(id, target)| {
                 let kept = self.shared.peers.client(*id, Purpose::Control);
                 let client = kept.unwrap_or_else(|| strangers.client(self, *id, &target.endpoint));
-                self.probe(*id, target.disk_id.clone(), client, limit)
+                self.probe(*id, target, client, limit)
             })
             .collect();
         futures::stream::iter(probes).buffer_unordered(CONCURRENT).collect().await
@@ -131,14 +131,21 @@ impl MemberHealth {
     async fn probe(
         &self,
         id: u64,
-        disk_id: String,
+        target: &Target,
         mut client: PeerClient,
         limit: Duration,
     ) -> (u64, Instant, Outcome) {
         let request = ProbeRequest { header: Some(self.shared.peers.header(id)) };
         let sent = Instant::now();
         let outcome = match timeout(limit, client.probe(request)).await {
-            Ok(Ok(answer)) => Outcome::of(answer.into_inner(), id, &disk_id),
+            Ok(Ok(answer)) => {
+                let answer = answer.into_inner();
+                if answer.identity.as_ref().is_some_and(|found| found.node_id != target.node_id) {
+                    // Its address was given to another node, and the connection would stay there for ever.
+                    self.shared.peers.mistaken(id, Purpose::Control).await;
+                }
+                Outcome::of(answer, id, &target.disk_id)
+            }
             Ok(Err(status)) => {
                 tracing::trace!(member = id, %status, "no answer to a probe");
                 Outcome::Silent

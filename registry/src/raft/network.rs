@@ -155,7 +155,7 @@ impl NetVote<C> for Connection {
             leadership_transfer: request.leadership_transfer,
         };
         let mut client = self.client(Purpose::Control)?;
-        let reply = within(option.hard_ttl(), "vote", self.peers.heeding(client.vote(message))).await?;
+        let reply = within(option.hard_ttl(), "vote", client.vote(message)).await?;
         let vote = codec::vote_from_proto(reply.vote).map_err(malformed)?;
         Ok(VoteResponse::new(vote, reply.last_log_id.map(codec::log_id_from_proto), reply.granted))
     }
@@ -168,8 +168,7 @@ impl NetVote<C> for Connection {
             last_log_id: request.last_log_id.as_ref().map(codec::log_id_to_proto),
         };
         let mut client = self.client(Purpose::Control)?;
-        let reply =
-            within(option.hard_ttl(), "pre-vote", self.peers.heeding(client.pre_vote(message))).await?;
+        let reply = within(option.hard_ttl(), "pre-vote", client.pre_vote(message)).await?;
         let vote = codec::vote_from_proto(reply.vote).map_err(malformed)?;
         Ok(VoteResponse::new(vote, reply.last_log_id.map(codec::log_id_from_proto), reply.granted))
     }

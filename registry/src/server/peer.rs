@@ -8,6 +8,7 @@ pub mod identity;
 mod raft;
 pub mod renewals;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use self::raft::{HasHeader, check_caller, open_stream};
 use crate::error::peer::PeerError;
 use crate::peers::MAX_PEER_MESSAGE_BYTES;
 use crate::raft::Consensus;
+use crate::server::admin::Caller;
 
 /// Messages of a stream whose header has been checked; the first message is among them.
 pub type Incoming<T> = BoxStream<'static, Result<T, Status>>;
@@ -65,6 +67,8 @@ pub trait IdentityCalls: Send + Sync + 'static {
     async fn raft(&self) -> Result<Consensus, Status>;
     /// Index of an applied entry by which this member is removed for good; `None` if it is not (P/N5).
     fn removed_at(&self, raft_id: u64) -> Option<u64>;
+    /// Takes note where a call of a member came from: a hint for dialling it, no more (P/N2).
+    fn heard(&self, raft_id: u64, from: IpAddr);
     /// Called before a vote or an append is answered: makes `joined` durable as soon as the log holds
     /// anything (P/N1). Costs nothing once it is.
     ///
@@ -147,8 +151,9 @@ impl PeerService {
 
     /// The message, and the Raft id of its sender.
     fn admit<T: HasHeader>(&self, request: Request<T>) -> Result<(u64, T), Status> {
+        let caller = request.extensions().get::<Caller>().copied();
         let message = request.into_inner();
-        let from = check_caller(self.identity.as_ref(), &message)?;
+        let from = check_caller(self.identity.as_ref(), &message, caller)?;
         Ok((from, message))
     }
 
@@ -169,6 +174,15 @@ impl Rpc for PeerService {
     type ForwardRenewalsStream = Incoming<ForwardRenewalsResponse>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Answer<HelloResponse> {
+        let header = request.get_ref().header.clone().unwrap_or_default();
+        let own = self.identity.own();
+        if let Some(Caller(address)) = request.extensions().get()
+            && !own.cluster_id.is_empty()
+            && header.cluster_id == own.cluster_id
+            && self.identity.removed_at(header.from_raft_id).is_none()
+        {
+            self.identity.heard(header.from_raft_id, address.ip());
+        }
         self.identity.hello(request.into_inner()).await.map(Response::new)
     }
 
@@ -189,7 +203,7 @@ impl Rpc for PeerService {
     }
 
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {
-        let (_, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
+        let (_, requests) = open_stream(&self.identity, request).await?;
         let raft = self.identity.raft().await?;
         let identity = self.identity.clone();
         let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
@@ -212,7 +226,7 @@ impl Rpc for PeerService {
         &self,
         request: Request<Streaming<pb::InstallSnapshotRequest>>,
     ) -> Answer<Self::InstallSnapshotStream> {
-        let (_, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
+        let (_, requests) = open_stream(&self.identity, request).await?;
         let raft = self.identity.raft().await?;
         let identity = self.identity.clone();
         let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
@@ -233,7 +247,7 @@ impl Rpc for PeerService {
         &self,
         request: Request<Streaming<ForwardWritesRequest>>,
     ) -> Answer<Self::ForwardWritesStream> {
-        let (from, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
+        let (from, requests) = open_stream(&self.identity, request).await?;
         self.forward.forward_writes(from, requests).await.map(Response::new)
     }
 
@@ -241,7 +255,7 @@ impl Rpc for PeerService {
         &self,
         request: Request<Streaming<ForwardRenewalsRequest>>,
     ) -> Answer<Self::ForwardRenewalsStream> {
-        let (from, requests) = open_stream(self.identity.as_ref(), request.into_inner()).await?;
+        let (from, requests) = open_stream(&self.identity, request).await?;
         self.renewals.forward_renewals(from, requests).await.map(Response::new)
     }
 

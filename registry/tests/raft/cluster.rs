@@ -1,6 +1,7 @@
 //! Nodes that consist of Raft and a peer port.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use registry::environment::Environment;
 use registry::metrics::Metrics;
-use registry::peers::Peers;
+use registry::peers::{Hints, Peers};
 use registry::raft::{
     Consensus, LogDisk, Member, Observer, Outcome, Published, RaftIdentity, RaftOptions, RaftStatus,
     Surroundings, build,
@@ -192,7 +193,13 @@ pub(crate) async fn run_node(spec: Spec) -> Node {
     tune(&mut options);
     let told = Arc::new(Told::default());
     let around = Surroundings {
-        peers: Peers::new(environment.dial.clone(), CLUSTER.into(), id, environment.random.nonzero_u64()),
+        peers: Peers::new(
+            environment.dial.clone(),
+            CLUSTER.into(),
+            id,
+            environment.random.nonzero_u64(),
+            Hints::default(),
+        ),
         observers: vec![told.clone()],
         metrics: Metrics::new(),
         random: environment.random.clone(),
@@ -308,6 +315,8 @@ impl IdentityCalls for Doubles {
         let published = self.consensus.published();
         published.state.is_removed(raft_id).then(|| published.applied_index())
     }
+
+    fn heard(&self, _: u64, _: IpAddr) {}
 
     fn seal(&self) -> Result<(), Status> {
         Ok(())

@@ -1,13 +1,16 @@
 //! Raft calls between nodes, and the header check of all calls (P/N2).
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use registry_proto::internal::{PeerErrorReason, PeerHeader};
 use tokio::time::{Duration, timeout};
-use tonic::{Status, Streaming};
+use tonic::{Request, Status, Streaming};
 
 use super::{IdentityCalls, Incoming, Own};
 use crate::error::peer::PeerError;
+use crate::server::admin::Caller;
 
 /// Longest wait for the first message of a stream, which has the header.
 const FIRST_MESSAGE_LIMIT: Duration = Duration::from_secs(5);
@@ -63,30 +66,44 @@ pub(super) fn check_header(own: &Own, message: &impl HasHeader) -> Result<u64, S
     Ok(header.from_raft_id)
 }
 
-/// As [`check_header`], and tells a member that was removed of it, which is final (P/N5).
-pub(super) fn check_caller(identity: &dyn IdentityCalls, message: &impl HasHeader) -> Result<u64, Status> {
+/// As [`check_header`], and tells a member that was removed of it, which is final (P/N5). Remembers where
+/// the call of a member came from.
+pub(super) fn check_caller(
+    identity: &dyn IdentityCalls,
+    message: &impl HasHeader,
+    caller: Option<Caller>,
+) -> Result<u64, Status> {
     let from = check_header(&identity.own(), message)?;
-    match identity.removed_at(from) {
-        None => Ok(from),
-        Some(index) => {
-            let reason = format!("member {from} was removed from the cluster for good");
-            Err(PeerError::new(PeerErrorReason::Removed, reason).with("index", index).into())
-        }
+    check_place(identity, from)?;
+    if let Some(Caller(address)) = caller {
+        identity.heard(from, address.ip());
     }
+    Ok(from)
 }
 
-/// Checks the header in the first message and gives the stream back whole.
+/// REMOVED to a member that was.
+fn check_place(identity: &dyn IdentityCalls, from: u64) -> Result<(), Status> {
+    let Some(index) = identity.removed_at(from) else { return Ok(()) };
+    let reason = format!("member {from} was removed from the cluster for good");
+    Err(PeerError::new(PeerErrorReason::Removed, reason).with("index", index).into())
+}
+
+/// Checks the header in the first message and gives the stream back whole. It ends when its sender is removed:
+/// whoever opens it again is told.
 pub(super) async fn open_stream<T: HasHeader + Send + 'static>(
-    identity: &dyn IdentityCalls,
-    mut messages: Streaming<T>,
+    identity: &Arc<dyn IdentityCalls>,
+    request: Request<Streaming<T>>,
 ) -> Result<(u64, Incoming<T>), Status> {
+    let caller = request.extensions().get::<Caller>().copied();
+    let mut messages = request.into_inner();
     let first = timeout(FIRST_MESSAGE_LIMIT, messages.message())
         .await
         .map_err(|_| Status::deadline_exceeded("the first message of the stream did not come"))??
         .ok_or_else(|| Status::invalid_argument("the stream has no message"))?;
-    let from = check_caller(identity, &first)?;
-    let whole: BoxStream<'static, Result<T, Status>> =
-        futures::stream::iter([Ok(first)]).chain(messages).boxed();
+    let from = check_caller(identity.as_ref(), &first, caller)?;
+    let identity = identity.clone();
+    let rest = messages.map(move |message| check_place(identity.as_ref(), from).and(message));
+    let whole: BoxStream<'static, Result<T, Status>> = futures::stream::iter([Ok(first)]).chain(rest).boxed();
     Ok((from, whole))
 }
 
