@@ -146,7 +146,10 @@ impl Membership {
                 return Err(PeerError::new(R::NotCaughtUp, reason).with("lag_entries", lag.unwrap_or(0)));
             }
         }
-        self.hand_over(wish.target, &BTreeSet::new(), wish.deadline).await
+        let leads = self.hand_over(wish.target, &BTreeSet::new(), wish.deadline).await?;
+        let members = &self.raft_membership().members;
+        let name = |id: u64| members.get(&id).map_or("a member that is gone", |member| member.name.as_str());
+        as_wished(wish.target, leads, name)
     }
 
     /// Lets another voter lead: `target`, or the best that is not excluded.
@@ -286,5 +289,41 @@ impl Membership {
         let version = self.set_settings(reign.leadership, expected_version, settings.clone()).await?;
         tracing::info!(version, "the settings of the cluster were changed");
         Ok(ClusterSettings { version, ..settings })
+    }
+}
+
+/// Whoever was asked for leads, or somebody else who won the election in between.
+fn as_wished<'a>(
+    target: Option<u64>,
+    leads: Leadership,
+    name: impl Fn(u64) -> &'a str,
+) -> Result<Leadership, PeerError> {
+    match target {
+        Some(target) if target != leads.node => {
+            let reason = format!(
+                "{} (id {}) leads now, not {} (id {target}): ask it to hand over",
+                name(leads.node),
+                leads.node,
+                name(target)
+            );
+            Err(PeerError::new(R::TransferFailed, reason).with("leader_raft_id", leads.node))
+        }
+        _ => Ok(leads),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_that_ends_with_another_leader_has_failed_and_says_who_leads() {
+        let leads = Leadership { term: 7, node: 3 };
+        let name = |id: u64| if id == 3 { "n3" } else { "n2" };
+        assert_eq!(as_wished(None, leads, name), Ok(leads));
+        assert_eq!(as_wished(Some(3), leads, name), Ok(leads));
+        let error = as_wished(Some(2), leads, name).unwrap_err();
+        assert_eq!(error.reason(), R::TransferFailed);
+        assert!(error.to_string().starts_with("n3 (id 3) leads now, not n2 (id 2)"), "{error}");
     }
 }

@@ -325,6 +325,11 @@ impl Consensus {
         self.inner.election_timeout_max
     }
 
+    /// Whether the disk of a member is full, as it last said to this leader; or this node's own.
+    pub fn has_full_disk(&self, raft_id: u64) -> bool {
+        self.inner.rooms.full().contains(&raft_id)
+    }
+
     /// Whether the leader may propose what makes the state grow (P/W5).
     pub fn room(&self) -> Room {
         self.inner.rooms.room()

@@ -5,6 +5,7 @@
 
 mod convert;
 mod found;
+mod slots;
 mod status;
 mod token;
 
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 pub use self::found::Word;
+use self::slots::Slots;
 pub use self::token::{Caller, Token};
 use super::limits;
 use super::peer::{IdentityCalls, time_left};
@@ -38,6 +40,7 @@ const MOST_IDS: usize = 16;
 #[derive(Clone)]
 pub struct AdminService {
     parts: Arc<AdminParts>,
+    slots: Slots,
 }
 
 /// What the service needs of the node.
@@ -65,7 +68,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl AdminService {
     /// Answers for a node.
     pub fn new(parts: AdminParts) -> Self {
-        Self { parts: Arc::new(parts) }
+        Self { parts: Arc::new(parts), slots: Slots::default() }
     }
 
     /// The service for the peer listener.
@@ -92,16 +95,6 @@ impl AdminService {
     }
 }
 
-/// Waits for a change that goes on when the caller hangs up: half a change is worth nothing.
-async fn finish<T: Send + 'static>(
-    change: impl Future<Output = Result<T, PeerError>> + Send + 'static,
-) -> Result<T, Status> {
-    match tokio::spawn(change).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(error) => Err(Status::internal(format!("the change ended by a bug: {error}"))),
-    }
-}
-
 /// The ids of a request: some, not too many, none of them 0.
 fn ids(field: &'static str, raft_ids: &[u64], least: usize) -> Result<BTreeSet<u64>, PeerError> {
     if raft_ids.len() < least || raft_ids.len() > MOST_IDS || raft_ids.contains(&0) {
@@ -116,7 +109,7 @@ impl Rpc for AdminService {
     async fn initialize(&self, request: Request<pb::InitializeRequest>) -> Answer<pb::InitializeResponse> {
         let (message, deadline) = self.admit(request)?;
         let service = self.clone();
-        finish(async move { service.found(message, deadline).await }).await.map(Response::new)
+        self.slots.change(async move { service.found(message, deadline).await }).await.map(Response::new)
     }
 
     async fn admit_member(
@@ -128,7 +121,7 @@ impl Rpc for AdminService {
         let owner = convert::owner("owner", message.owner)?;
         let expected = message.expected_membership.map(convert::position);
         let cluster_id = self.parts.standing.identity().member.map(|member| member.cluster_id);
-        let admitted = finish(async move {
+        let admitted = self.slots.change(async move {
             membership.admit(&message.peer_endpoint, &message.node_id, expected, owner, deadline).await
         });
         let admitted = admitted.await?;
@@ -152,7 +145,7 @@ impl Rpc for AdminService {
             expected: message.expected_membership.map(convert::position),
             owner: convert::owner("owner", message.owner)?,
         };
-        let changed = finish(async move { membership.promote(promotion, deadline).await }).await?;
+        let changed = self.slots.change(async move { membership.promote(promotion, deadline).await }).await?;
         Ok(Response::new(pb::PromoteMemberResponse {
             membership: Some(convert::membership(&changed.membership)),
         }))
@@ -167,8 +160,10 @@ impl Rpc for AdminService {
         let raft_ids = ids("raft_ids", &message.raft_ids, 1)?;
         let owner = convert::owner("owner", message.owner)?;
         let expected = message.expected_membership.map(convert::position);
-        let changed =
-            finish(async move { membership.remove(&raft_ids, expected, owner, deadline).await }).await?;
+        let changed = self
+            .slots
+            .change(async move { membership.remove(&raft_ids, expected, owner, deadline).await })
+            .await?;
         Ok(Response::new(pb::RemoveMemberResponse {
             removed: changed.is_new,
             membership: Some(convert::membership(&changed.membership)),
@@ -194,7 +189,7 @@ impl Rpc for AdminService {
             expected: message.expected_membership.map(convert::position),
             deadline: Instant::now() + wait,
         };
-        let leadership = finish(async move { membership.transfer(wish).await }).await?;
+        let leadership = self.slots.change(async move { membership.transfer(wish).await }).await?;
         Ok(Response::new(pb::TransferLeadershipResponse {
             leader_raft_id: leadership.node,
             term: leadership.term,
@@ -203,6 +198,7 @@ impl Rpc for AdminService {
 
     async fn status(&self, request: Request<pb::StatusRequest>) -> Answer<pb::StatusResponse> {
         let (message, _) = self.admit(request)?;
+        let _slot = self.slots.question().await?;
         self.tell(message.state_hash).await.map(Response::new)
     }
 
@@ -213,8 +209,11 @@ impl Rpc for AdminService {
         let (_, deadline) = self.admit(request)?;
         let membership = self.membership()?;
         let begun = Instant::now();
-        let made = membership.consensus().make_snapshot(deadline).await;
-        let made = made.map_err(|error| PeerError::new(R::NotReady, format!("no snapshot: {error}")))?;
+        let made = self.slots.change(async move {
+            let made = membership.consensus().make_snapshot(deadline).await;
+            made.map_err(|error| PeerError::new(R::NotReady, format!("no snapshot: {error}")))
+        });
+        let made = made.await?;
         Ok(Response::new(pb::TriggerSnapshotResponse {
             last_log_id: made.position.map(convert::log_id),
             size_bytes: made.size_bytes,
@@ -227,6 +226,7 @@ impl Rpc for AdminService {
         request: Request<pb::GetSettingsRequest>,
     ) -> Answer<pb::GetSettingsResponse> {
         self.admit(request)?;
+        let _slot = self.slots.question().await?;
         let published = self.membership()?.consensus().published();
         if published.state.cluster_id().is_none() {
             return Err(PeerError::new(R::NotInitialized, "the cluster is being founded; try again").into());
@@ -246,10 +246,9 @@ impl Rpc for AdminService {
         let settings = message.settings.ok_or_else(|| PeerError::bad_field("settings", "must be given"))?;
         let settings = convert::settings_from_proto(&settings)?;
         let membership = self.membership()?;
-        let updated =
-            finish(
-                async move { membership.update_settings(message.expected_version, settings, deadline).await },
-            );
+        let updated = self.slots.change(async move {
+            membership.update_settings(message.expected_version, settings, deadline).await
+        });
         let settings = Some(convert::settings_to_proto(&updated.await?));
         Ok(Response::new(pb::UpdateSettingsResponse { settings }))
     }

@@ -85,6 +85,17 @@ pub const HEARTBEATS: usize = 16_384;
 /// Questions for the status that are answered whatever the load (P/O1).
 pub const STATUS_SLOTS: usize = 4;
 
+/// Questions of administrators that are answered at once at the peer port; others wait for their turn. They are
+/// apart from all other work, so that a busy node still tells its status (P/O1).
+pub const ADMIN_QUESTIONS: usize = 4;
+
+/// Longest wait of a question for its turn: each takes a millisecond, and the hash of a large state a second.
+pub const ADMIN_QUESTION_WAIT: Duration = Duration::from_secs(5);
+
+/// Changes by administrators under way or waiting for their turn. One is made at a time, and there are one
+/// operator and a few people.
+pub const ADMIN_CHANGES: usize = 4;
+
 /// Reads under way at once; a linearizable read that waits costs about 1 KiB.
 pub const READS: usize = 16_384;
 

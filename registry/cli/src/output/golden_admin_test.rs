@@ -61,7 +61,11 @@ fn status() -> api::StatusResponse {
                 quarantine: "log/00000007.wal is corrupt at offset 8192".into(),
                 ..member(3, MemberPlace::Voter)
             },
-            api::MemberStatus { lag_entries: Some(1_234), ..member(4, MemberPlace::Learner) },
+            api::MemberStatus {
+                lag_entries: Some(1_234),
+                disk_full: true,
+                ..member(4, MemberPlace::Learner)
+            },
             api::MemberStatus {
                 state: NodeState::Unspecified.into(),
                 last_answer: None,

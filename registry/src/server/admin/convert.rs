@@ -135,18 +135,21 @@ pub(super) fn settings_from_proto(settings: &pb::ClusterSettings) -> Result<Clus
         membership_owner: settings.membership_owner,
         voters_target: settings.voters_target,
     };
-    if violations.is_empty() {
-        wanted.check(&mut violations);
+    let missing = violations.into_result().err().unwrap_or_default();
+    let mut broken = Violations::new();
+    wanted.check(&mut broken);
+    let mut broken = broken.into_result().err().unwrap_or_default();
+    // What is not given counted as 0, which says nothing.
+    let is_missing = |field: &str| missing.iter().any(|violation| violation.field == public_name(field));
+    broken.retain(|violation| !is_missing(&violation.field));
+    if missing.is_empty() && broken.is_empty() {
+        return Ok(wanted);
     }
-    match violations.into_result() {
-        Ok(()) => Ok(wanted),
-        Err(list) => {
-            let error = PeerError::new(R::InvalidField, "the settings break rules");
-            Err(list.into_iter().fold(error, |error, violation| {
-                error.field(public_name(&violation.field), with_unit(&violation))
-            }))
-        }
-    }
+    let error = PeerError::new(R::InvalidField, "the settings break rules");
+    Err(missing
+        .iter()
+        .chain(&broken)
+        .fold(error, |error, violation| error.field(public_name(&violation.field), with_unit(violation))))
 }
 
 /// Without its name a number of milliseconds would say nothing.
@@ -189,9 +192,13 @@ mod tests {
             assert!(error.contains(field), "{error}");
         }
         settings.default_ttl = None;
-        assert!(
-            settings_from_proto(&settings).unwrap_err().to_string().contains("settings.default_ttl: must")
-        );
+        let error = settings_from_proto(&settings).unwrap_err().to_string();
+        for field in
+            ["settings.default_ttl: must be given", "settings.voters_target", "settings.membership_owner"]
+        {
+            assert!(error.contains(field), "{error}");
+        }
+        assert_eq!(error.matches("settings.default_ttl").count(), 1, "once: {error}");
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Seen<'_> {
                 .filter(|occupant| occupant.disk_id != self.identity(id).disk_id)
                 .map(|occupant| occupant.disk_id)
                 .unwrap_or_default(),
+            disk_full: self.membership.consensus().has_full_disk(id),
         }
     }
 

@@ -79,7 +79,7 @@ impl Words for api::StatusResponse {
             Cell::toned(word, tone),
             number(member.lag_entries),
             Cell::from(answered),
-            Cell::from(&member.quarantine),
+            Cell::from(detail(member)),
         ];
         if wide {
             row.extend([
@@ -101,6 +101,16 @@ impl Words for api::StatusResponse {
         };
         format!("{who}; it works towards {}", count(self.voters_target, "voter", "voters"))
     }
+}
+
+/// What is the matter with a member beside its condition.
+fn detail(member: &api::MemberStatus) -> String {
+    let full = "its disk is full: free space, or give it a larger one";
+    [member.quarantine.as_str(), if member.disk_full { full } else { "" }]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The membership after a change, in words.
