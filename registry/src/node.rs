@@ -42,6 +42,7 @@ use crate::exit::Fatal;
 use crate::identity::{DataFolder, FolderLock};
 use crate::lease::Leases;
 use crate::metrics::Metrics;
+use crate::peers::Hints;
 use crate::raft::LogDisk;
 use crate::request::admit::Admission;
 use crate::request::load::{ClientCalls, Load};
@@ -135,6 +136,7 @@ struct Node {
     standing: Standing,
     metrics: Metrics,
     introductions: Introductions,
+    hints: Hints,
     hub: Hub,
     leases: Leases,
     admission: Admission,
@@ -178,7 +180,9 @@ impl Node {
         let health = Health::new().await;
         let renewals = Arc::new(LateRenewals::default());
         let membership = LateMembership::default();
-        let identity = IdentityService::new(&config, standing.clone(), environment.crash.clone());
+        let hints = Hints::default();
+        let identity =
+            IdentityService::new(&config, standing.clone(), hints.clone(), environment.crash.clone());
         let introductions =
             Introductions::new(&config.nodes, config.raft, &environment, standing.clone(), identity.clone());
 
@@ -218,6 +222,7 @@ impl Node {
             standing,
             metrics,
             introductions,
+            hints,
             hub,
             leases,
             admission,
@@ -248,8 +253,9 @@ impl Node {
             Part::Anew => return Ok(()),
         }
         match self.standing.quarantined() {
+            None => {}
             Some(quarantine) if quarantine.cause.is_place_gone() => joiner().wait_to_start_anew().await,
-            _ => std::future::pending().await,
+            Some(_) => std::future::pending().await,
         }
         Ok(())
     }

@@ -81,6 +81,8 @@ struct Shared {
     closing: AtomicBool,
     /// The log has the id of the place.
     bound: AtomicBool,
+    /// The data has been looked at: there is neither log nor vote.
+    empty: AtomicBool,
     /// The leader told this node to start anew.
     renewed: watch::Sender<bool>,
     /// Members that said that they stop, with the nonce of the process that said it.
@@ -112,6 +114,7 @@ impl Standing {
             caught_up: AtomicBool::new(false),
             consensus: OnceLock::new(),
             bound: AtomicBool::new(false),
+            empty: AtomicBool::new(false),
             renewed: watch::Sender::new(false),
             leaving: Mutex::default(),
         };
@@ -276,6 +279,11 @@ impl Standing {
         Ok(())
     }
 
+    /// From now on this value stores nothing more: the folder belongs to the next life of the node, as it is.
+    pub fn hand_on(&self) {
+        locked(&self.shared.folder).take();
+    }
+
     /// A log is opened under the id of the place: another place cannot be taken any more.
     pub fn bind(&self) {
         self.shared.bound.store(true, Ordering::Release);
@@ -286,7 +294,17 @@ impl Standing {
         self.shared.bound.load(Ordering::Acquire)
     }
 
-    /// The leader says that the place of this node is gone for good.
+    /// The data has been looked at, and there is neither log nor vote: the node looks for a place.
+    pub fn found_empty(&self) {
+        self.shared.empty.store(true, Ordering::Release);
+    }
+
+    /// Whether that has happened; not whether it is still so.
+    pub fn was_empty(&self) -> bool {
+        self.shared.empty.load(Ordering::Acquire)
+    }
+
+    /// The place of this node is gone for good, or was given up: it begins anew.
     pub fn renew(&self) {
         self.shared.renewed.send_replace(true);
     }

@@ -51,7 +51,7 @@ impl Membership {
         let identity = request.identity.unwrap_or_default();
         check(&identity, request.compatibility.as_ref())?;
         let reign = self.reign(Instant::now() + JOIN_WAIT).await?;
-        self.check_cluster(&identity)?;
+        self.check_cluster(&identity, state)?;
         let (outcome, detail) = self.judge(&reign, &identity, state).await?;
         let cluster_id = self.shared.introducer.cluster_id();
         Ok(JoinResponse { outcome: outcome.into(), retry_after: None, detail, cluster_id })
@@ -117,7 +117,7 @@ impl Membership {
             let reason = format!("{} answers at {peer_endpoint}, not {node_id}", found.node_id);
             return Err(PeerError::new(R::ConfigMismatch, reason).with("node_id", found.node_id));
         }
-        self.check_cluster(&found)?;
+        self.check_cluster(&found, hello.state())?;
         let replicated = &reign.published.state;
         let is_known = replicated.members().any(|member| member.disk_id == found.disk_id);
         let is_buried = replicated.removed_disk(&found.disk_id).is_some();
@@ -221,9 +221,11 @@ impl Membership {
         }
     }
 
-    fn check_cluster(&self, identity: &NodeIdentity) -> Result<(), PeerError> {
+    /// A place that was only offered by a founder binds nobody: nothing was voted under it (P/N3).
+    fn check_cluster(&self, identity: &NodeIdentity, state: NodeState) -> Result<(), PeerError> {
         let own = self.shared.introducer.cluster_id();
-        if identity.cluster_id.is_empty() || identity.cluster_id == own {
+        let is_free = identity.cluster_id.is_empty() || state == NodeState::Prepared;
+        if is_free || identity.cluster_id == own {
             return Ok(());
         }
         let reason = format!("{} is of cluster {}, not of {own}", identity.node_id, identity.cluster_id);

@@ -14,7 +14,7 @@ const CALLS_LIMIT: Duration = Duration::from_millis(500);
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Ends everything that uses the folder or the ports, and moves the data aside.
+    /// Ends everything that uses the folder or the ports, and moves the data aside if its place is gone.
     pub(super) async fn end_life(&self) -> Result<(), Fatal> {
         self.standing.close();
         self.front.close();
@@ -32,6 +32,12 @@ impl Node {
         if let Some(core) = self.core.get() {
             core.consensus.shutdown().await;
             core.end();
+        }
+        let took_part = self.core.get().is_some_and(|core| core.consensus.is_initialized());
+        if took_part && self.standing.quarantined().is_none() {
+            // A vote was given in between: the place counts after all, and the next life goes on with it.
+            self.standing.hand_on();
+            return Ok(());
         }
         let (standing, environment) = (self.standing.clone(), self.environment.clone());
         let moved = move || standing.start_anew(environment.random.as_ref(), &environment.crash);

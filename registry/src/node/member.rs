@@ -17,7 +17,7 @@ const CATCH_UP_PAUSE: Duration = Duration::from_millis(100);
 const CATCH_UP_WAIT: Duration = Duration::from_secs(2);
 
 impl Node {
-    /// Lives as a member until it is removed from the cluster.
+    /// Lives as a member until it is removed from the cluster, or gives up a place that was only offered.
     ///
     /// # Errors
     /// Why Raft ended, or why the node must.
@@ -49,6 +49,7 @@ impl Node {
             fatal = greet => return Err(fatal),
             fatal = background => return Err(fatal),
             index = self.learn_of_removal(&core) => index,
+            () = self.standing.renewed() => return Ok(()),
         };
         self.leave(&core, index).await
     }

@@ -60,7 +60,7 @@ fn start(config: ValidConfig) -> Running {
     let endpoint = config.node.client_endpoint();
     let spawners = Spawners { clients: Handle::current(), raft: Handle::current() };
     let ended = tokio::spawn(run(config, Environment::system(), spawners, signals));
-    let channel = Channel::new(Arc::new(TcpDial), endpoint, ConnectionOptions::default());
+    let channel = Channel::new(Arc::new(TcpDial::default()), endpoint, ConnectionOptions::default());
     Running { stop, ended, client: ClusterServiceClient::new(channel) }
 }
 
@@ -206,6 +206,66 @@ async fn a_node_that_lost_its_log_begins_a_new_life_in_the_same_process() {
     assert_eq!(voters, 3, "{after:?}");
     assert!(folder.path().join("n3/lost-3/identity.json").exists(), "what was left is kept aside");
     node.end().await;
+    for node in nodes {
+        node.end().await;
+    }
+}
+
+/// A node that was called under the place of a founding which came to nothing has a log with its id, and
+/// nothing in it: another founding must get through (P/N3).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_place_of_a_founding_that_was_given_up_is_no_dead_end() {
+    use registry_proto::internal::peer_service_client::PeerServiceClient;
+    use registry_proto::internal::{PeerHeader, PreVoteRequest};
+
+    let folder = tempfile::tempdir().unwrap();
+    let host = address();
+    prepared(folder.path(), "n2", EARLIER, 2);
+    let two = config(folder.path(), host, 2);
+    let channel =
+        Channel::new(Arc::new(TcpDial::default()), two.node.peer_endpoint(), ConnectionOptions::default());
+    let second = start(two);
+    let header = PeerHeader { cluster_id: EARLIER.into(), from_raft_id: 1, to_raft_id: 2, process_nonce: 1 };
+    let call = async {
+        let mut client = PeerServiceClient::new(channel);
+        let request =
+            PreVoteRequest { header: Some(header), vote: Some(Default::default()), last_log_id: None };
+        while client.pre_vote(request.clone()).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, call).await.expect("Raft runs under the place that was offered");
+
+    let first = start(config(folder.path(), host, 1));
+    let third = start(config(folder.path(), host, 3));
+    let cluster_id = first.founded().await;
+    assert_ne!(cluster_id, EARLIER);
+    for node in [&second, &third] {
+        assert_eq!(node.founded().await, cluster_id);
+    }
+    for node in [first, second, third] {
+        node.end().await;
+    }
+}
+
+/// The same, where the others have founded a cluster meanwhile: the node gets a place in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_the_place_of_another_founding_is_admitted_to_the_cluster_that_came_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = address();
+    let nodes: Vec<Running> = (1..=3).map(|number| start(config(folder.path(), host, number))).collect();
+    let cluster_id = nodes[0].founded().await;
+    for node in &nodes {
+        node.founded().await;
+    }
+    let mut nodes = nodes;
+    nodes.remove(2).end().await;
+    std::fs::remove_dir_all(folder.path().join("n3")).unwrap();
+    prepared(folder.path(), "n3", EARLIER, 3);
+    let third = start(config(folder.path(), host, 3));
+    let status = third.status_when(|status| voter(status, "n3").is_some_and(|id| id > 3)).await;
+    assert_eq!(status.cluster_id, cluster_id);
+    nodes.push(third);
     for node in nodes {
         node.end().await;
     }

@@ -77,6 +77,7 @@ impl Node {
         disk: LogDisk,
     ) -> Result<Part, Fatal> {
         let (config, standing) = (&self.config, &self.standing);
+        standing.found_empty();
         let way = found::found(config, &self.environment, standing, &self.introductions, joiner, &self.word)
             .await?;
         if matches!(way, Way::Never | Way::Anew) {
@@ -131,6 +132,7 @@ impl Node {
             member.cluster_id.clone(),
             member.raft_id,
             self.standing.process_nonce(),
+            self.hints.clone(),
         );
         let installs = Arc::new(InstallCounter::new(self.metrics.clone()));
         let around = Surroundings {

@@ -1,6 +1,7 @@
 //! Who this node is, told to other nodes in every state: Hello, Prepare, Probe, Goodbye; and the gate
 //! before Raft.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use registry_proto::internal::{
@@ -16,6 +17,7 @@ use crate::crash_point::CrashPoint;
 use crate::error::peer::PeerError;
 use crate::founding::{Offer, judge_offer};
 use crate::identity::{IdentityError, MemberId};
+use crate::peers::Hints;
 use crate::raft::Consensus;
 use crate::standing::{Cause, Stage, Standing};
 
@@ -39,8 +41,9 @@ pub struct IdentityService {
     client_endpoint: String,
     nodes_digest: [u8; 32],
     raft: RaftConfig,
-    /// Started with `--join`.
-    joins: bool,
+    /// Takes part in a founding.
+    founds: bool,
+    hints: Hints,
     crash: CrashPoint,
 }
 
@@ -69,7 +72,7 @@ pub fn same_timings(one: &Compatibility, other: &Compatibility) -> bool {
 
 impl IdentityService {
     /// Answers for the node with this configuration and standing.
-    pub fn new(config: &ValidConfig, standing: Standing, crash: CrashPoint) -> Self {
+    pub fn new(config: &ValidConfig, standing: Standing, hints: Hints, crash: CrashPoint) -> Self {
         Self {
             standing,
             node_id: config.node.node_id.clone(),
@@ -77,7 +80,8 @@ impl IdentityService {
             client_endpoint: config.node.client_endpoint(),
             nodes_digest: config.nodes_digest,
             raft: config.raft,
-            joins: !config.join.is_empty(),
+            founds: config.founds(),
+            hints,
             crash,
         }
     }
@@ -111,6 +115,8 @@ impl IdentityService {
                     NodeState::Voter
                 } else if status.membership.members.contains_key(&status.raft_id) {
                     NodeState::Learner
+                } else if self.holds_an_offer_only() {
+                    NodeState::Prepared
                 } else {
                     NodeState::Adopted
                 }
@@ -135,9 +141,32 @@ impl IdentityService {
                 None => Err(not_ready()),
             },
             Stage::Called => Err(not_ready()),
-            Stage::Waiting { .. } if self.standing.identity().joined => Err(not_ready()),
-            Stage::Waiting { .. } => Ok(true),
+            Stage::Waiting { .. } if self.standing.was_empty() && !self.standing.has_joined() => Ok(true),
+            Stage::Waiting { .. } => Err(not_ready()),
         }
+    }
+
+    /// Whether its place was only offered by a founder: nothing was voted or acknowledged under it.
+    fn holds_an_offer_only(&self) -> bool {
+        let identity = self.standing.identity();
+        let is_open = !identity.joined && !identity.admitted && identity.member.is_some();
+        is_open
+            && match self.standing.stage() {
+                Stage::Waiting { .. } => self.standing.was_empty(),
+                Stage::Running => self.standing.consensus().is_some_and(|raft| !raft.is_initialized()),
+                Stage::Called | Stage::Quarantined(_) => false,
+            }
+    }
+
+    /// A log bears the id of an offer that came to nothing: the node begins anew and can be offered another
+    /// place then (P/N3).
+    fn give_up_offer(&self) -> PeerError {
+        tracing::info!("another place is offered than that of a founding which was given up: starting anew");
+        self.standing.renew();
+        PeerError::new(
+            PeerErrorReason::NotReady,
+            "the node gives up the place of another founding; try again",
+        )
     }
 
     /// Index of what removed the caller, as far as this node has applied (P/N5).
@@ -187,6 +216,13 @@ impl IdentityCalls for IdentityService {
     fn removed_at(&self, raft_id: u64) -> Option<u64> {
         let published = self.standing.consensus()?.published();
         published.state.is_removed(raft_id).then(|| published.applied_index())
+    }
+
+    fn heard(&self, raft_id: u64, from: IpAddr) {
+        // Before Raft runs nobody is dialled by Raft id, and 0 is nobody.
+        if raft_id != 0 && self.standing.consensus().is_some() {
+            self.hints.heard(raft_id, from);
+        }
     }
 
     fn seal(&self) -> Result<(), Status> {
@@ -241,8 +277,8 @@ impl IdentityCalls for IdentityService {
             identity.member.as_ref() == Some(&place),
             identity.joined || identity.admitted,
         );
-        if self.joins {
-            let message = "this node was started with --join: it takes no part in a founding";
+        if !self.founds {
+            let message = "this node was started with --join, or its list does not name it: it takes no part in a founding";
             return Err(PeerError::new(R::ConfigMismatch, message).with("node_id", &self.node_id).into());
         }
         let refusal = |reason, message: &str| {
@@ -253,6 +289,7 @@ impl IdentityCalls for IdentityService {
             Offer::OtherDisk => refusal(R::TargetMismatch, "the offer is for another disk"),
             Offer::NotEmpty => refusal(R::NotPristine, "this node has a place or data already"),
             Offer::Known => Ok(PrepareResponse { identity: Some(self.identity()) }),
+            Offer::Take if self.standing.is_bound() => Err(self.give_up_offer().into()),
             Offer::Take => match self.standing.prepare(place) {
                 Ok(()) => {
                     self.crash.pass("offer-stored");

@@ -34,6 +34,7 @@ impl IdentityService {
             Stage::Quarantined(quarantine) => return refusal(R::NotPristine, &quarantine.reason),
             Stage::Waiting { .. } if known || !self.standing.is_bound() => {}
             Stage::Called | Stage::Running if known => {}
+            _ if self.holds_an_offer_only() => return Err(self.give_up_offer().into()),
             _ => return refusal(R::NotPristine, "this node has a place or data already"),
         }
         match self.standing.adopt(place) {

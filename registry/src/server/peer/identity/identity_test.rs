@@ -20,8 +20,9 @@ pub(super) fn fixture() -> Fixture {
     let lock = FolderLock::take(dir.path()).unwrap();
     let folder = DataFolder::open(dir.path(), lock, "registry-node-2", random.as_ref()).unwrap();
     let standing = Standing::new(folder, 77);
+    standing.found_empty();
     Fixture {
-        service: IdentityService::new(&config, standing.clone(), CrashPoint::default()),
+        service: IdentityService::new(&config, standing.clone(), Hints::default(), CrashPoint::default()),
         standing,
         _dir: dir,
     }
