@@ -168,7 +168,7 @@ async fn start(
         let context = Context {
             client: client.clone(),
             stores,
-            members: Members::new(Arc::new(TcpDial)),
+            members: Members::new(Arc::new(TcpDial::default())),
             recorder: recorder.clone(),
             metrics: reporting.metrics.clone(),
             crash: CrashPoint::from_environment(),
