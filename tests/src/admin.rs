@@ -25,7 +25,7 @@ pub struct Admin {
 impl Admin {
     /// Calls to the node whose peer port is `HOST:PORT`, without a token: enough on its own machine.
     pub fn new(peer_endpoint: &str) -> Self {
-        let channel = Channel::new(Arc::new(TcpDial), peer_endpoint, ConnectionOptions::default());
+        let channel = Channel::new(Arc::new(TcpDial::default()), peer_endpoint, ConnectionOptions::default());
         Self { client: AdminServiceClient::new(channel), token: None }
     }
 
