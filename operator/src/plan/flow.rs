@@ -8,21 +8,21 @@ use super::Step;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Doing {
     /// The kind of work.
-    pub reason: Progressing,
+    pub(super) reason: Progressing,
     /// Pod that it is about.
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// A sentence without numbers that change by themselves.
-    pub message: String,
+    pub(super) message: String,
 }
 
 impl Doing {
     /// Work on the whole cluster.
-    pub fn new(reason: Progressing, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Progressing, message: impl Into<String>) -> Self {
         Self { reason, target: None, message: message.into() }
     }
 
     /// Work on one pod.
-    pub fn on(reason: Progressing, pod: &str, message: impl Into<String>) -> Self {
+    pub(super) fn on(reason: Progressing, pod: &str, message: impl Into<String>) -> Self {
         Self { reason, target: Some(pod.to_owned()), message: message.into() }
     }
 }
@@ -42,7 +42,7 @@ pub(super) enum Flow {
 
 impl Flow {
     /// A step with the words for it.
-    pub fn step(step: Step, reason: Progressing, target: Option<&str>) -> Self {
+    pub(super) fn step(step: Step, reason: Progressing, target: Option<&str>) -> Self {
         let message = step.to_string();
         Self::Do(step, Doing { reason, target: target.map(str::to_owned), message })
     }

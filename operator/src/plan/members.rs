@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use registry_proto::internal::ClusterSettings;
+
 use crate::crd::status::Progressing;
 use crate::observed::{ClaimSeen, HostHealth, LogId, MemberSeen, NodeState, Place, PodSeen, Volume};
 
@@ -23,11 +25,11 @@ const HOST_GONE_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promotion {
     /// Learners that get a vote.
-    pub raft_ids: Vec<u64>,
+    pub(super) raft_ids: Vec<u64>,
     /// Voters that lose vote and place.
-    pub replaced: Vec<u64>,
+    pub(super) replaced: Vec<u64>,
     /// Voters afterwards.
-    pub voters: usize,
+    pub(super) voters: usize,
 }
 
 /// The votes that can be given now: in the place of a lost disk first, then up to the wanted number.
@@ -369,13 +371,13 @@ pub(super) fn await_all(settled: Settled<'_>) -> Flow {
 pub(super) fn settings(settled: Settled<'_>) -> Flow {
     let Some(settings) = &settled.leader.report.settings else { return Flow::Nothing };
     let (now, wanted) = (&settings.now, &settings.wanted);
-    if (registry_proto::internal::ClusterSettings { version: now.version, ..wanted.clone() }) == *now {
+    if (ClusterSettings { version: now.version, ..*wanted }) == *now {
         return Flow::Nothing;
     }
     let step = Step::UpdateSettings {
         leader: leader(settled),
         expected_version: now.version,
-        settings: Box::new(wanted.clone()),
+        settings: Box::new(*wanted),
     };
     Flow::step(step, Progressing::UpdatingSettings, None)
 }

@@ -47,7 +47,7 @@ fn bend(seen: &mut Observed, (what, at, how): Bend) {
             }
         }
         23 => seen.spec.replicas = [1, 3, 5, 7][usize::from(how) % 4],
-        24 => seen.spec.paused = how % 2 == 0,
+        24 => seen.spec.paused = how.is_multiple_of(2),
         25 => {
             seen.set = match how % 3 {
                 0 => Presence::Absent,
@@ -65,8 +65,8 @@ fn bend(seen: &mut Observed, (what, at, how): Bend) {
                 set.spec_hash = Some("another".into());
             }
         }
-        28 => seen.before.cluster_id = (how % 3 > 0).then(|| format!("cluster-{}", how % 5)),
-        29 => seen.before.bootstrapped = how % 2 == 0,
+        28 => seen.before.cluster_id = (!how.is_multiple_of(3)).then(|| format!("cluster-{}", how % 5)),
+        29 => seen.before.bootstrapped = how.is_multiple_of(2),
         30 if !seen.claims.is_empty() => {
             let index = at % seen.claims.len();
             let claim = &mut seen.claims[index];
@@ -85,9 +85,9 @@ fn bend_pod(pod: &mut PodSeen, what: u8, how: u8) {
     use NodeState::{Adopted, DiskLost, Learner, Prepared, Pristine, Quarantined, Removed, Voter};
     let states = [Pristine, Prepared, Adopted, Learner, Voter, Removed, DiskLost, Quarantined];
     match what {
-        0 => pod.ready = how % 2 == 0,
+        0 => pod.ready = how.is_multiple_of(2),
         1 => pod.answer = Answer::Silent("refused".into()),
-        2 => pod.deleting = how % 2 == 0,
+        2 => pod.deleting = how.is_multiple_of(2),
         3 => pod.phase = [PodPhase::Pending, PodPhase::Running, PodPhase::Ended][usize::from(how) % 3],
         4 => pod.waiting = Some(Waiting { reason: "CrashLoopBackOff".into(), message: String::new() }),
         5 => pod.spec_hash = Some(format!("{how}")),
@@ -126,7 +126,7 @@ fn bend_report(report: &mut LeaderReport, what: u8, at: usize, how: u8) {
         15 => member.dead = true,
         16 => member.place = [Place::Admitted, Place::Learner, Place::Leaving][usize::from(how) % 3],
         17 => member.disk_id = format!("d{}", how % 9),
-        18 => report.quorum_age = (how % 3 > 0).then(|| Duration::from_secs(u64::from(how))),
+        18 => report.quorum_age = (!how.is_multiple_of(3)).then(|| Duration::from_secs(u64::from(how))),
         19 => report.membership.committed = false,
         20 => report.membership.configs.push(BTreeSet::from([id, u64::from(how % 9)])),
         21 => {

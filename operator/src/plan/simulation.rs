@@ -28,19 +28,19 @@ pub(super) const SETTLE: u64 = 5;
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Trouble {
     /// The step of this number is cut short in the middle.
-    pub crash_at: Option<usize>,
+    pub(super) crash_at: Option<usize>,
     /// The status is wiped before each look.
-    pub forgets: bool,
+    pub(super) forgets: bool,
 }
 
 /// What the user wants.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
-    pub replicas: u32,
-    pub image: Image,
-    pub volume: u64,
-    pub deletes_claims: bool,
-    pub paused: bool,
+    pub(super) replicas: u32,
+    pub(super) image: Image,
+    pub(super) volume: u64,
+    pub(super) deletes_claims: bool,
+    pub(super) paused: bool,
 }
 
 /// An image: which, and what becomes of its pods.
@@ -57,43 +57,43 @@ pub(super) enum Image {
 /// A voter whose running pod was deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Restart {
-    pub pod: String,
+    pub(super) pod: String,
     /// Whether it led.
-    pub led: bool,
-    pub at: u64,
+    pub(super) led: bool,
+    pub(super) at: u64,
 }
 
 /// The world.
 #[derive(Debug, Clone)]
 pub(super) struct World {
     /// Seconds since it began.
-    pub now: u64,
-    pub wanted: Wanted,
+    pub(super) now: u64,
+    pub(super) wanted: Wanted,
     /// What the objects but the set and the budget were rendered from.
-    pub applied: Option<(u32, String)>,
-    pub set: Option<Set>,
-    pub pods: BTreeMap<u32, Pod>,
-    pub claims: BTreeMap<u32, Claim>,
+    pub(super) applied: Option<(u32, String)>,
+    pub(super) set: Option<Set>,
+    pub(super) pods: BTreeMap<u32, Pod>,
+    pub(super) claims: BTreeMap<u32, Claim>,
     /// All disks there ever were.
-    pub disks: Vec<Disk>,
-    pub raft: Option<Raft>,
-    pub budget: Option<Budget>,
-    pub before: Before,
+    pub(super) disks: Vec<Disk>,
+    pub(super) raft: Option<Raft>,
+    pub(super) budget: Option<Budget>,
+    pub(super) before: Before,
     /// Claims whose class lets them grow.
-    pub can_grow: bool,
+    pub(super) can_grow: bool,
     /// Ordinals of pods whose node is dead.
-    pub dead_hosts: BTreeSet<u32>,
-    pub next_uid: u64,
+    pub(super) dead_hosts: BTreeSet<u32>,
+    pub(super) next_uid: u64,
     /// Kinds of all steps that were taken.
-    pub taken: Vec<String>,
+    pub(super) taken: Vec<String>,
     /// Voters whose running pods were deleted, in order.
-    pub restarted: Vec<Restart>,
+    pub(super) restarted: Vec<Restart>,
     /// When leadership was handed over last.
-    pub handed_over: u64,
+    pub(super) handed_over: u64,
 }
 
 impl World {
-    pub fn new(replicas: u32) -> Self {
+    pub(super) fn new(replicas: u32) -> Self {
         let wanted =
             Wanted { replicas, image: Image::Good(1), volume: 10, deletes_claims: false, paused: false };
         Self {
@@ -117,7 +117,7 @@ impl World {
     }
 
     /// A cluster that is founded and at rest.
-    pub fn founded(replicas: u32) -> Self {
+    pub(super) fn founded(replicas: u32) -> Self {
         let mut world = Self::new(replicas);
         world.settle();
         world.taken.clear();
@@ -126,23 +126,23 @@ impl World {
     }
 
     /// Lets the operator work until nothing is left to do and the world is as it is wanted.
-    pub fn settle(&mut self) -> Plan {
+    pub(super) fn settle(&mut self) -> Plan {
         self.settle_with(Trouble::default())
     }
 
     /// The same, disturbed.
-    pub fn settle_with(&mut self, trouble: Trouble) -> Plan {
+    pub(super) fn settle_with(&mut self, trouble: Trouble) -> Plan {
         let plan = self.run(trouble, Self::is_at_rest);
         plan.unwrap_or_else(|| panic!("stuck after {:?}: {self:#?}\n{:?}", self.taken, self.plan()))
     }
 
     /// Nothing is left to do, and all is as it shall be.
-    pub fn is_at_rest(&self, plan: &Plan) -> bool {
+    pub(super) fn is_at_rest(&self, plan: &Plan) -> bool {
         plan.report.conditions.progressing.reason == Progressing::Idle && self.is_as_wanted()
     }
 
     /// Runs until the plan says so; `None` = it never did.
-    pub fn run(&mut self, trouble: Trouble, until: impl Fn(&Self, &Plan) -> bool) -> Option<Plan> {
+    pub(super) fn run(&mut self, trouble: Trouble, until: impl Fn(&Self, &Plan) -> bool) -> Option<Plan> {
         for _ in 0..PATIENCE {
             if trouble.forgets {
                 self.before = Before::default();
@@ -156,7 +156,7 @@ impl World {
     }
 
     /// One look, and the step that follows, or a second.
-    pub fn turn(&mut self, trouble: Trouble) -> Plan {
+    pub(super) fn turn(&mut self, trouble: Trouble) -> Plan {
         let plan = self.plan();
         match &plan.step {
             Some(step) => {
@@ -180,19 +180,19 @@ impl World {
     }
 
     /// What the operator would do now.
-    pub fn plan(&self) -> Plan {
+    pub(super) fn plan(&self) -> Plan {
         plan(&self.look())
     }
 
     /// Lets time pass without an operator.
-    pub fn sleep(&mut self, seconds: u64) {
+    pub(super) fn sleep(&mut self, seconds: u64) {
         for _ in 0..seconds {
             self.tick();
         }
     }
 
     /// Whether everything is as the user wants it.
-    pub fn is_as_wanted(&self) -> bool {
+    pub(super) fn is_as_wanted(&self) -> bool {
         let (Some(set), Some(raft)) = (&self.set, &self.raft) else { return false };
         let wanted: BTreeSet<String> = (0..self.wanted.replicas).map(|n| format!("a-{n}")).collect();
         let voters: BTreeSet<String> = raft.voters.iter().map(|id| raft.members[id].name.clone()).collect();
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Kinds of steps since the world began, or was founded, but those that only keep objects.
-    pub fn story(&self) -> Vec<&str> {
+    pub(super) fn story(&self) -> Vec<&str> {
         let is_told = |kind: &&str| !matches!(*kind, "apply-objects" | "relabel-pod" | "write-budget");
         self.taken.iter().map(String::as_str).filter(is_told).collect()
     }

@@ -18,22 +18,22 @@ const YOUNG: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct View<'a> {
     /// What was seen.
-    pub seen: &'a Observed,
+    pub(super) seen: &'a Observed,
     /// The leader, if one is heard that hears a majority.
-    pub leader: Option<Leader<'a>>,
+    pub(super) leader: Option<Leader<'a>>,
     /// Whose disks the pods have.
-    pub identity: Identity,
+    pub(super) identity: Identity,
 }
 
 /// The leader and what it says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leader<'a> {
     /// Its pod.
-    pub pod: &'a PodSeen,
+    pub(super) pod: &'a PodSeen,
     /// Its report about itself.
-    pub node: &'a NodeReport,
+    pub(super) node: &'a NodeReport,
     /// Its report about all.
-    pub report: &'a LeaderReport,
+    pub(super) report: &'a LeaderReport,
 }
 
 /// Whether the cluster exists.
@@ -73,19 +73,19 @@ fn is_joined(state: NodeState) -> bool {
 
 impl<'a> View<'a> {
     /// Looks at what was seen.
-    pub fn new(seen: &'a Observed) -> Self {
+    pub(super) fn new(seen: &'a Observed) -> Self {
         let leader = find_leader(seen);
         let identity = identity(seen, leader);
         Self { seen, leader, identity }
     }
 
     /// Whether disks of members exist, or existed.
-    pub fn is_founded(&self) -> bool {
+    pub(super) fn is_founded(&self) -> bool {
         matches!(self.identity, Identity::Founded(_))
     }
 
     /// The id of the cluster, if anybody knows it.
-    pub fn cluster_id(&self) -> Option<&str> {
+    pub(super) fn cluster_id(&self) -> Option<&str> {
         match &self.identity {
             Identity::Founded(id) | Identity::Unfounded(id) => id.as_deref(),
             Identity::Unclear(_) => None,
@@ -93,7 +93,7 @@ impl<'a> View<'a> {
     }
 
     /// Whether the disk in this pod belongs to another cluster.
-    pub fn is_foreign(&self, pod: &PodSeen) -> bool {
+    pub(super) fn is_foreign(&self, pod: &PodSeen) -> bool {
         let Some(node) = told(pod) else { return false };
         let ours = self.cluster_id();
         node.state != NodeState::Pristine
@@ -102,7 +102,7 @@ impl<'a> View<'a> {
     }
 
     /// The leader and its membership, if that is settled: one set of voters, committed, with the leader in it.
-    pub fn settled(&self) -> Option<Settled<'_>> {
+    pub(super) fn settled(&self) -> Option<Settled<'_>> {
         let leader = self.leader?;
         let MembershipSeen { committed, configs, .. } = &leader.report.membership;
         match configs.as_slice() {
@@ -114,7 +114,7 @@ impl<'a> View<'a> {
     }
 
     /// The pods that the set shall have by its own number, that are missing or not all there.
-    pub fn is_outdated(&self, pod: &PodSeen) -> bool {
+    pub(super) fn is_outdated(&self, pod: &PodSeen) -> bool {
         let Some(set) = self.seen.own_set() else { return false };
         // A template without these words was written by somebody else: nobody has asked for a roll.
         let differs = |wanted: &Option<String>, has: &Option<String>| wanted.is_some() && wanted != has;
@@ -132,32 +132,32 @@ pub(super) fn is_plainly_down(pod: &PodSeen) -> bool {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settled<'a> {
     /// The whole look.
-    pub view: &'a View<'a>,
+    pub(super) view: &'a View<'a>,
     /// The leader.
-    pub leader: Leader<'a>,
+    pub(super) leader: Leader<'a>,
     /// All voters.
-    pub voters: &'a BTreeSet<u64>,
+    pub(super) voters: &'a BTreeSet<u64>,
 }
 
 impl<'a> Settled<'a> {
     /// A member by its id.
-    pub fn member(&self, raft_id: u64) -> Option<&'a MemberSeen> {
+    pub(super) fn member(&self, raft_id: u64) -> Option<&'a MemberSeen> {
         self.leader.report.members.get(&raft_id)
     }
 
     /// All members that have not left.
-    pub fn members(&self) -> impl Iterator<Item = (u64, &'a MemberSeen)> + use<'a> {
+    pub(super) fn members(&self) -> impl Iterator<Item = (u64, &'a MemberSeen)> + use<'a> {
         let all = self.leader.report.members.iter();
         all.filter(|(_, member)| member.place != Place::Leaving).map(|(id, member)| (*id, member))
     }
 
     /// Ordinal of a member; `None` if its name is not one of this cluster's pods.
-    pub fn ordinal(&self, raft_id: u64) -> Option<u32> {
+    pub(super) fn ordinal(&self, raft_id: u64) -> Option<u32> {
         self.view.seen.ordinal_of(&self.member(raft_id)?.name)
     }
 
     /// The pod that has a member's name.
-    pub fn pod(&self, raft_id: u64) -> Option<&'a PodSeen> {
+    pub(super) fn pod(&self, raft_id: u64) -> Option<&'a PodSeen> {
         self.view.seen.pod(self.ordinal(raft_id)?)
     }
 
@@ -168,7 +168,7 @@ impl<'a> Settled<'a> {
     }
 
     /// Whether the disk of a member is gone for good: another disk answers under its name, or it says so.
-    pub fn has_lost_disk(&self, raft_id: u64) -> bool {
+    pub(super) fn has_lost_disk(&self, raft_id: u64) -> bool {
         let (Some(member), Some(pod)) = (self.member(raft_id), self.pod(raft_id)) else { return false };
         let Some(node) = told(pod) else { return false };
         if node.disk_id.is_empty() || member.disk_id.is_empty() {
@@ -179,7 +179,7 @@ impl<'a> Settled<'a> {
 
     /// Whether a member takes part in decisions right now: the leader hears it and it is caught up, its pod
     /// is there to stay, and it answers the operator with its own id and disk.
-    pub fn is_live(&self, raft_id: u64) -> bool {
+    pub(super) fn is_live(&self, raft_id: u64) -> bool {
         let Some(member) = self.member(raft_id) else { return false };
         let is_well = !member.dead
             && !member.stopping
@@ -196,7 +196,7 @@ impl<'a> Settled<'a> {
     }
 
     /// Whether a member has been live and ready without a break for this long.
-    pub fn is_live_for(&self, raft_id: u64, time: Duration) -> bool {
+    pub(super) fn is_live_for(&self, raft_id: u64, time: Duration) -> bool {
         let caught_up_for = self.member(raft_id).and_then(|member| member.caught_up_for);
         let pod = self.pod(raft_id);
         self.is_live(raft_id)
@@ -206,7 +206,7 @@ impl<'a> Settled<'a> {
 
     /// Whether a member seems well to people: also while a new leader has not looked at it for long enough to
     /// know. Nothing is decided by this.
-    pub fn seems_well(&self, raft_id: u64) -> bool {
+    pub(super) fn seems_well(&self, raft_id: u64) -> bool {
         let reign = self.member(self.leader.node.raft_id).and_then(|own| own.caught_up_for);
         let is_new = reign.is_none_or(|reign| reign < YOUNG);
         let is_dead = self.member(raft_id).is_none_or(|member| member.dead || member.stopping);
@@ -215,30 +215,30 @@ impl<'a> Settled<'a> {
     }
 
     /// Live ones of these.
-    pub fn live(&self, ids: &BTreeSet<u64>) -> usize {
+    pub(super) fn live(&self, ids: &BTreeSet<u64>) -> usize {
         ids.iter().filter(|id| self.is_live(**id)).count()
     }
 
     /// The gate before everything that stops a member: a majority of the voters is live without those.
-    pub fn holds_without(&self, without: &BTreeSet<u64>) -> bool {
+    pub(super) fn holds_without(&self, without: &BTreeSet<u64>) -> bool {
         let others: BTreeSet<u64> = self.voters.difference(without).copied().collect();
         self.live(&others) >= majority(self.voters.len())
     }
 
     /// Whether a majority of the voters is live, before and after a change of the voters to `to`.
-    pub fn may_become(&self, to: &BTreeSet<u64>) -> bool {
+    pub(super) fn may_become(&self, to: &BTreeSet<u64>) -> bool {
         let keeps = |voters: &BTreeSet<u64>| self.live(voters) >= majority(voters.len());
         is_valid_count(to.len()) && keeps(self.voters) && keeps(to)
     }
 
     /// Voters whose name this pod has: one, but for a moment in which somebody else changes members.
-    pub fn votes_of(&self, pod: &PodSeen) -> BTreeSet<u64> {
+    pub(super) fn votes_of(&self, pod: &PodSeen) -> BTreeSet<u64> {
         let is_named = |id: &u64| self.member(*id).is_some_and(|member| member.name == pod.name);
         self.voters.iter().copied().filter(is_named).collect()
     }
 
     /// The member that answers in this pod with its own disk, with or without a vote.
-    pub fn member_in(&self, pod: &PodSeen) -> Option<(u64, &'a MemberSeen)> {
+    pub(super) fn member_in(&self, pod: &PodSeen) -> Option<(u64, &'a MemberSeen)> {
         let node = told(pod)?;
         self.members().find(|(_, member)| member.name == pod.name && member.disk_id == node.disk_id)
     }

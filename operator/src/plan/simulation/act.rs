@@ -10,7 +10,7 @@ use super::{Budget, Disk, DiskState, Raft, Restart, Set, World};
 
 impl World {
     /// Takes the step; `is_cut` = the operator, or the leader that it asked, ended in the middle.
-    pub fn act(&mut self, step: &Step, is_cut: bool) {
+    pub(in crate::plan) fn act(&mut self, step: &Step, is_cut: bool) {
         match step {
             Step::ApplyObjects { set } => {
                 self.apply_set(set);

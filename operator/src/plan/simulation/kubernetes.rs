@@ -10,52 +10,52 @@ use super::{Disk, DiskState, Image, World};
 const START: u64 = 2;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Set {
-    pub uid: String,
-    pub replicas: u32,
-    pub image: Image,
-    pub restarted_at: Option<String>,
-    pub volume: u64,
+pub(in crate::plan) struct Set {
+    pub(in crate::plan) uid: String,
+    pub(in crate::plan) replicas: u32,
+    pub(in crate::plan) image: Image,
+    pub(in crate::plan) restarted_at: Option<String>,
+    pub(in crate::plan) volume: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Pod {
-    pub uid: String,
-    pub image: Image,
-    pub restarted_at: Option<String>,
-    pub role: Role,
-    pub created: u64,
+pub(in crate::plan) struct Pod {
+    pub(in crate::plan) uid: String,
+    pub(in crate::plan) image: Image,
+    pub(in crate::plan) restarted_at: Option<String>,
+    pub(in crate::plan) role: Role,
+    pub(in crate::plan) created: u64,
     /// When its deletion was asked for.
-    pub deleted: Option<u64>,
+    pub(in crate::plan) deleted: Option<u64>,
     /// Since when its member has been caught up.
-    pub caught_up: Option<u64>,
+    pub(in crate::plan) caught_up: Option<u64>,
     /// Since when it has been ready.
-    pub ready: Option<u64>,
+    pub(in crate::plan) ready: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Claim {
-    pub uid: String,
+pub(in crate::plan) struct Claim {
+    pub(in crate::plan) uid: String,
     /// Index of its disk.
-    pub disk: usize,
-    pub deleting: bool,
-    pub asked: u64,
-    pub actual: u64,
+    pub(in crate::plan) disk: usize,
+    pub(in crate::plan) deleting: bool,
+    pub(in crate::plan) asked: u64,
+    pub(in crate::plan) actual: u64,
     /// The volume is gone.
-    pub lost: bool,
+    pub(in crate::plan) lost: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Budget {
-    pub min: u32,
-    pub learners: String,
+pub(in crate::plan) struct Budget {
+    pub(in crate::plan) min: u32,
+    pub(in crate::plan) learners: String,
     /// Pods that its controller believes to be in the selector: those relabelled out stay until it looks.
-    pub counted: BTreeSet<String>,
+    pub(in crate::plan) counted: BTreeSet<String>,
 }
 
 impl World {
     /// A second passes.
-    pub fn tick(&mut self) {
+    pub(in crate::plan) fn tick(&mut self) {
         self.now += 1;
         self.end_pods();
         self.collect_claims();
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Whether a process runs in the pod, with a disk.
-    pub fn runs(&self, ordinal: u32) -> bool {
+    pub(in crate::plan) fn runs(&self, ordinal: u32) -> bool {
         let Some(pod) = self.pods.get(&ordinal) else { return false };
         let has_disk = self.claims.get(&ordinal).is_some_and(|claim| !claim.lost);
         matches!(pod.image, Image::Good(_))
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// The disk of an ordinal.
-    pub fn disk(&self, ordinal: u32) -> Option<&Disk> {
+    pub(in crate::plan) fn disk(&self, ordinal: u32) -> Option<&Disk> {
         self.claims.get(&ordinal).map(|claim| &self.disks[claim.disk])
     }
 
@@ -162,12 +162,12 @@ impl World {
     }
 
     /// Whether a pod is ready.
-    pub fn is_ready(&self, pod: &Pod) -> bool {
+    pub(in crate::plan) fn is_ready(&self, pod: &Pod) -> bool {
         pod.ready.is_some() && pod.deleted.is_none()
     }
 
     /// What the budget's controller sees. It notices pods that come into the selector, not those that leave it.
-    pub fn count_budget(&mut self, was_written: bool) {
+    pub(in crate::plan) fn count_budget(&mut self, was_written: bool) {
         let voters = self.pods.values().filter(|pod| pod.role == Role::Voter);
         let labelled: BTreeSet<String> = voters.map(|pod| pod.uid.clone()).collect();
         let alive: BTreeSet<String> = self.pods.values().map(|pod| pod.uid.clone()).collect();

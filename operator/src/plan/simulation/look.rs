@@ -16,7 +16,7 @@ use super::{DiskState, Image, Pod, Raft, SETTLE, World};
 
 impl World {
     /// Everything that the operator can find out.
-    pub fn look(&self) -> Observed {
+    pub(in crate::plan) fn look(&self) -> Observed {
         let seconds = i64::try_from(1_000_000 + self.now).unwrap();
         Observed {
             now: Timestamp::from_second(seconds).unwrap(),
@@ -54,7 +54,7 @@ impl World {
     }
 
     /// What the objects are rendered from.
-    pub fn rendered(&self) -> (u32, String) {
+    pub(in crate::plan) fn rendered(&self) -> (u32, String) {
         (self.wanted.replicas, format!("{:?}", self.wanted.image))
     }
 
@@ -158,7 +158,7 @@ impl World {
                 committed: true,
                 configs: vec![raft.voters.clone()],
             },
-            members: raft.members.iter().map(|(id, _)| (*id, self.member_seen(raft, *id))).collect(),
+            members: raft.members.keys().map(|id| (*id, self.member_seen(raft, *id))).collect(),
             settings: Some(SettingsSeen {
                 now: settings(raft.settings_target),
                 wanted: settings(self.wanted.replicas),

@@ -10,17 +10,17 @@ use super::World;
 const CATCH_UP: u64 = 1;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Disk {
-    pub id: String,
-    pub state: DiskState,
-    pub raft_id: u64,
-    pub cluster_id: String,
+pub(in crate::plan) struct Disk {
+    pub(in crate::plan) id: String,
+    pub(in crate::plan) state: DiskState,
+    pub(in crate::plan) raft_id: u64,
+    pub(in crate::plan) cluster_id: String,
     /// The volume was deleted.
-    pub is_gone: bool,
+    pub(in crate::plan) is_gone: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DiskState {
+pub(in crate::plan) enum DiskState {
     Pristine,
     /// A place was offered.
     Prepared,
@@ -30,35 +30,35 @@ pub(crate) enum DiskState {
 }
 
 impl Disk {
-    pub fn new(id: String) -> Self {
+    pub(in crate::plan) fn new(id: String) -> Self {
         Self { id, state: DiskState::Pristine, raft_id: 0, cluster_id: String::new(), is_gone: false }
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Raft {
-    pub cluster_id: String,
-    pub term: u64,
-    pub leader: Option<u64>,
+pub(in crate::plan) struct Raft {
+    pub(in crate::plan) cluster_id: String,
+    pub(in crate::plan) term: u64,
+    pub(in crate::plan) leader: Option<u64>,
     /// Entry of the membership.
-    pub index: u64,
-    pub voters: BTreeSet<u64>,
-    pub members: BTreeMap<u64, MemberOf>,
-    pub removed: BTreeSet<u64>,
-    pub next_id: u64,
-    pub settings_target: u32,
+    pub(in crate::plan) index: u64,
+    pub(in crate::plan) voters: BTreeSet<u64>,
+    pub(in crate::plan) members: BTreeMap<u64, MemberOf>,
+    pub(in crate::plan) removed: BTreeSet<u64>,
+    pub(in crate::plan) next_id: u64,
+    pub(in crate::plan) settings_target: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct MemberOf {
-    pub name: String,
-    pub disk: String,
-    pub place: Place,
+pub(in crate::plan) struct MemberOf {
+    pub(in crate::plan) name: String,
+    pub(in crate::plan) disk: String,
+    pub(in crate::plan) place: Place,
 }
 
 impl World {
     /// Ordinal of the pod in which a member runs now with its disk.
-    pub fn home(&self, raft_id: u64) -> Option<u32> {
+    pub(in crate::plan) fn home(&self, raft_id: u64) -> Option<u32> {
         let raft = self.raft.as_ref()?;
         let member = raft.members.get(&raft_id)?;
         let ordinal: u32 = member.name.strip_prefix("a-")?.parse().ok()?;
@@ -68,20 +68,20 @@ impl World {
     }
 
     /// Voters whose process runs with its disk.
-    pub fn running_voters(&self) -> BTreeSet<u64> {
+    pub(in crate::plan) fn running_voters(&self) -> BTreeSet<u64> {
         let voters = self.raft.iter().flat_map(|raft| raft.voters.iter().copied());
         voters.filter(|id| self.home(*id).is_some()).collect()
     }
 
     /// Voters that run and are caught up.
-    pub fn live_voters(&self) -> BTreeSet<u64> {
+    pub(in crate::plan) fn live_voters(&self) -> BTreeSet<u64> {
         let is_caught_up =
             |id: &u64| self.home(*id).is_some_and(|ordinal| self.pods[&ordinal].caught_up.is_some());
         self.running_voters().into_iter().filter(is_caught_up).collect()
     }
 
     /// Elections, catching up, and what the leader does under every owner.
-    pub fn raft_tick(&mut self) {
+    pub(in crate::plan) fn raft_tick(&mut self) {
         let running = self.running_voters();
         let live = self.live_voters();
         let Some(raft) = &mut self.raft else { return };
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// Gives a disk its identity and makes it a learner.
-    pub fn take_up(&mut self, id: u64) {
+    pub(in crate::plan) fn take_up(&mut self, id: u64) {
         let Some(raft) = &mut self.raft else { return };
         let cluster_id = raft.cluster_id.clone();
         let Some(member) = raft.members.get_mut(&id) else { return };
