@@ -19,6 +19,8 @@ mod disturbed_test;
 mod events;
 mod flow;
 mod founding;
+#[cfg(test)]
+mod manual_test;
 mod members;
 mod objects;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The reasons of each condition: a closed list, because people and their alerts rely on the words.
 //!
 //! A reason has one truth value: who finds the reason needs no second decision. All of them are explained in
-//! `docs/operations.md`.
+//! `docs/operations-kubernetes.md`.
 
 use std::fmt::Debug;
 
@@ -147,12 +147,6 @@ reasons! {
         NameConflict = True,
         /// The storage class does not allow volumes to grow.
         StorageClassCannotGrow = True,
-        /// Members speak protocol versions that do not go together.
-        VersionSkew = True,
-        /// Settings of the spec were refused by the cluster.
-        SettingsRefused = True,
-        /// The operator may not do what it has to.
-        Forbidden = True,
         /// Which members are well cannot be told.
         Unreachable = Unknown,
     }

@@ -4,7 +4,7 @@ use crate::crd::status::Progressing;
 use crate::observed::{ClaimSeen, NodeReport, NodeState, ObjectSeen, Observed, Presence, Volume};
 
 use super::flow::{Doing, Flow};
-use super::view::{Settled, View, told};
+use super::view::{Settled, View, is_valid_count, told};
 use super::{SetShape, Step};
 
 /// Most pods that a cluster may need: the most voters.
@@ -21,6 +21,10 @@ pub(super) fn halt(view: &View<'_>) -> Flow {
     }
     if let Some(why) = &spec.invalid {
         return Flow::Hold(Doing::new(Progressing::InvalidSpec, why));
+    }
+    if !is_valid_count(usize::try_from(spec.replicas).unwrap_or_default()) {
+        let message = format!("spec.replicas must be 1, 3, 5 or 7, not {}", spec.replicas);
+        return Flow::Hold(Doing::new(Progressing::InvalidSpec, message));
     }
     Flow::Nothing
 }

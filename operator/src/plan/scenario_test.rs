@@ -345,6 +345,16 @@ fn a_paused_cluster_is_left_alone() {
 }
 
 #[test]
+fn an_even_number_of_voters_is_refused_though_the_api_server_let_it_pass() {
+    let mut world = World::founded(3);
+    world.wanted.replicas = 4;
+    for _ in 0..20 {
+        assert_eq!(world.turn(Trouble::default()).step, None);
+    }
+    assert_eq!(world.plan().report.conditions.progressing.reason, Progressing::InvalidSpec);
+}
+
+#[test]
 fn disks_of_a_cluster_that_was_deleted_are_taken_up_again_and_never_founded_over() {
     let mut world = World::founded(3);
     // The object and all that it owns is gone, the claims were retained.
