@@ -70,8 +70,13 @@ pub enum LogFormat {
 impl Args {
     /// Namespaces to look after, each once; none = all of them.
     pub fn namespaces(&self) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let mut names: Vec<String> = self
+            .watch_namespaces
+            .iter()
+            .map(|name| name.trim())
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -86,7 +86,10 @@ pub struct Applied {
 impl ClusterMemory {
     /// The token, if it was read lately.
     pub fn token(&self) -> Option<Token> {
-        lock(&self.token).as_ref().filter(|(_, read)| read.elapsed() < TOKEN_KEPT).map(|(token, _)| token.clone())
+        lock(&self.token)
+            .as_ref()
+            .filter(|(_, read)| read.elapsed() < TOKEN_KEPT)
+            .map(|(token, _)| token.clone())
     }
 
     /// Keeps the token that was read; `None` = read it anew.

@@ -78,7 +78,9 @@ fn log<T>(outcome: Result<T, ControllerError<Error, kube::runtime::watcher::Erro
     match outcome {
         Ok(_) => {}
         // A pod of a cluster that was deleted, or a label that names none.
-        Err(ControllerError::ObjectNotFound(cluster)) => tracing::debug!(%cluster, "there is no such cluster"),
+        Err(ControllerError::ObjectNotFound(cluster)) => {
+            tracing::debug!(%cluster, "there is no such cluster")
+        }
         Err(ControllerError::ReconcilerFailed(error, cluster)) => match error.weight() {
             Weight::Passing => tracing::info!(%cluster, reason = error.reason(), %error, "looking again"),
             Weight::Away => tracing::warn!(%cluster, reason = error.reason(), %error, "trying again"),

@@ -28,7 +28,11 @@ impl CrashPoint {
     /// As the two variables say.
     pub fn from_environment() -> Self {
         let marker = std::env::var_os(MARKER_VARIABLE).map(PathBuf::from);
-        std::env::var(VARIABLE).ok().filter(|name| !name.is_empty()).map(|name| Self::at(&name, marker)).unwrap_or_default()
+        std::env::var(VARIABLE)
+            .ok()
+            .filter(|name| !name.is_empty())
+            .map(|name| Self::at(&name, marker))
+            .unwrap_or_default()
     }
 
     /// A place. Ends the process as kill -9 would, if it is the one named.

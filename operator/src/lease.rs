@@ -119,7 +119,9 @@ pub async fn acquire(client: Client, candidate: Candidate) -> Held {
                     told = holder;
                 }
             }
-            Err(error) => tracing::warn!(lease = candidate.name, %error, "cannot take the lease; trying again"),
+            Err(error) => {
+                tracing::warn!(lease = candidate.name, %error, "cannot take the lease; trying again")
+            }
         }
         sleep(RETRY_EVERY).await;
     }
@@ -219,7 +221,9 @@ impl Held {
                 self.renewed = sent;
                 Ok(())
             }
-            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => self.look_again().await,
+            Err(kube::Error::Api(status)) if status.code == 409 || status.code == 404 => {
+                self.look_again().await
+            }
             Err(error) => Err(RenewError::Api(error)),
         }
     }

@@ -160,8 +160,7 @@ async fn start(
 ) -> JoinSet<()> {
     let with_nodes = may_read_nodes(client).await;
     let instance = std::env::var("HOSTNAME").ok();
-    let recorder =
-        Recorder::new(client.clone(), Reporter { controller: CONTROLLER.to_owned(), instance });
+    let recorder = Recorder::new(client.clone(), Reporter { controller: CONTROLLER.to_owned(), instance });
     let mut controllers = JoinSet::new();
     for scope in scopes {
         let (stores, watches) = Stores::open(client, scope, with_nodes, reporting);

@@ -24,7 +24,7 @@ use subject::Subject;
 ///
 /// # Errors
 /// Something could not be read or done. The next look begins anew.
-pub async fn reconcile(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
+pub(crate) async fn reconcile(guarded: &Guarded, context: &Context) -> Result<Action, Error> {
     let cluster = match &guarded.0 {
         Ok(cluster) => cluster,
         Err(invalid) => return Err(report::unreadable(guarded, invalid, context).await),

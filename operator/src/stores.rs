@@ -21,8 +21,8 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::crd::RegistryCluster;
 use crate::crd::CLUSTER_LABEL;
+use crate::crd::RegistryCluster;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
@@ -76,7 +76,8 @@ where
 
     /// Objects in the namespace that fit.
     pub fn filter(&self, namespace: &str, fits: impl Fn(&K) -> bool) -> Vec<Arc<K>> {
-        self.store.state_filter(|object| object.meta().namespace.as_deref() == Some(namespace) && fits(object))
+        self.store
+            .state_filter(|object| object.meta().namespace.as_deref() == Some(namespace) && fits(object))
     }
 
     /// Waits until the object is as `expected` says; false if that takes longer than `limit`. What was just

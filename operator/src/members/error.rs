@@ -33,9 +33,9 @@ impl CallError {
     /// From what tonic returned.
     pub fn of(status: &Status) -> Self {
         let info = status.get_details_error_info().filter(|info| info.domain == INTERNAL_ERROR_DOMAIN);
-        let reason = info.as_ref().and_then(|info| {
-            PeerErrorReason::from_str_name(&format!("PEER_ERROR_REASON_{}", info.reason))
-        });
+        let reason = info
+            .as_ref()
+            .and_then(|info| PeerErrorReason::from_str_name(&format!("PEER_ERROR_REASON_{}", info.reason)));
         let kind = match (reason, TransportError::of(status)) {
             (Some(reason), _) => Kind::Refused(reason),
             (None, Some(TransportError::NotSent)) => Kind::Unreachable,
@@ -118,7 +118,11 @@ mod tests {
 
     fn refused(reason: &str, metadata: &[(&str, &str)]) -> CallError {
         let metadata = metadata.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let details = ErrorDetails::with_error_info(reason, INTERNAL_ERROR_DOMAIN, metadata.collect::<std::collections::HashMap<_, _>>());
+        let details = ErrorDetails::with_error_info(
+            reason,
+            INTERNAL_ERROR_DOMAIN,
+            metadata.collect::<std::collections::HashMap<_, _>>(),
+        );
         CallError::of(&Status::with_error_details(Code::Unavailable, "it says no", details))
     }
 

@@ -29,7 +29,7 @@ const RESTART_MANAGER: &str = "registry-operator-restart";
 /// Carries out the step.
 pub(super) async fn act(subject: &Subject<'_>, view: &View, step: &Step) -> Result<(), Error> {
     match step {
-        Step::ApplyObjects { set } => apply_objects(subject, view, set).await,
+        Step::ApplyObjects { set } => Box::pin(apply_objects(subject, view, set)).await,
         // The report has written it.
         Step::RecordBootstrap { .. } => Ok(()),
         Step::Initialize { .. }

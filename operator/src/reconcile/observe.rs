@@ -181,7 +181,7 @@ fn pods_of(subject: &Subject<'_>) -> Vec<(u32, Arc<Pod>)> {
         .pods
         .filter(&subject.owner.namespace, |pod| is_of_a_set(pod, &subject.owner.name))
         .into_iter()
-        .filter_map(|pod| Some((u32::try_from(subject.owner.ordinal(&pod.name_any())?).ok()?, pod)))
+        .filter_map(|pod| Some((subject.owner.ordinal(&pod.name_any())?, pod)))
         .collect();
     pods.sort_by_key(|(ordinal, _)| *ordinal);
     pods
@@ -278,7 +278,7 @@ fn claims_of(subject: &Subject<'_>) -> Vec<(u32, Arc<PersistentVolumeClaim>)> {
         .filter_map(|claim| {
             let name = claim.name_any();
             let ordinal = subject.owner.ordinal(name.strip_prefix(&prefix)?)?;
-            Some((u32::try_from(ordinal).ok()?, claim))
+            Some((ordinal, claim))
         })
         .collect();
     claims.sort_by_key(|(ordinal, _)| *ordinal);

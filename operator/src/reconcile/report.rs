@@ -120,7 +120,9 @@ pub(super) async fn unreadable(guarded: &Guarded, invalid: &InvalidObject, conte
     let event = KubeEvent {
         type_: EventType::Warning,
         reason: "InvalidObject".to_owned(),
-        note: Some(cut(&format!("this operator cannot read the object: {}", invalid.error), NOTE_MAX).to_owned()),
+        note: Some(
+            cut(&format!("this operator cannot read the object: {}", invalid.error), NOTE_MAX).to_owned(),
+        ),
         action: "observe".to_owned(),
         secondary: None,
     };

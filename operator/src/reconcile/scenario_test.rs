@@ -222,7 +222,8 @@ async fn a_paused_cluster_is_reported_and_not_touched() {
         world.turn().await.unwrap();
     }
     let writes: Vec<_> = world.api.take_requests();
-    let others: Vec<_> = writes.iter().filter(|it| !it.contains("events") && !it.contains("/status")).collect();
+    let others: Vec<_> =
+        writes.iter().filter(|it| !it.contains("events") && !it.contains("/status")).collect();
     assert!(others.is_empty(), "{others:?}");
     assert_eq!(world.reason("Paused"), "PausedBySpec");
     assert_eq!(world.nodes.take_calls(), Vec::<String>::new());

@@ -26,8 +26,9 @@ pub(super) struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     pub(super) fn new(cluster: &'a RegistryCluster, context: &'a Context) -> Result<Self, Error> {
-        let owner = Owner::of(cluster)
-            .ok_or_else(|| Error::BrokenObject("the RegistryCluster has no name, namespace or UID".to_owned()))?;
+        let owner = Owner::of(cluster).ok_or_else(|| {
+            Error::BrokenObject("the RegistryCluster has no name, namespace or UID".to_owned())
+        })?;
         let memory = context.memory.of(cluster);
         let seen = cluster.status.clone().unwrap_or_default();
         let version = cluster.metadata.resource_version.as_deref().unwrap_or_default();

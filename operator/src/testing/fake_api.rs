@@ -204,13 +204,17 @@ impl FakeApi {
         let since: u64 = since.and_then(|version| version.parse().ok()).unwrap_or_default();
         let resource = target.resource.clone();
         let objects = self.objects.lock().unwrap();
-        let missed: Vec<Change> = objects.history.iter().filter(|change| change.version > since).cloned().collect();
+        let missed: Vec<Change> =
+            objects.history.iter().filter(|change| change.version > since).cloned().collect();
         let changes = tokio_stream::wrappers::BroadcastStream::new(self.changes.subscribe());
         drop(objects);
         let changes = futures::stream::iter(missed).chain(changes.map(Result::unwrap));
         let lines = changes.filter_map(move |change| {
             let line = (change.resource == resource).then(|| {
-                Ok::<_, std::io::Error>(format!("{}\n", json!({ "type": change.type_, "object": change.object })))
+                Ok::<_, std::io::Error>(format!(
+                    "{}\n",
+                    json!({ "type": change.type_, "object": change.object })
+                ))
             });
             std::future::ready(line)
         });

@@ -83,7 +83,8 @@ impl std::fmt::Debug for FakeNodes {
 impl Dial for FakeNodes {
     fn dial(&self, endpoint: &str) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> {
         let ip = endpoint.strip_suffix(":9080").map(str::to_owned);
-        let pod = self.api.all("pods").into_iter().find(|pod| pod["status"]["podIP"].as_str() == ip.as_deref());
+        let pod =
+            self.api.all("pods").into_iter().find(|pod| pod["status"]["podIP"].as_str() == ip.as_deref());
         let all = self.clone();
         Box::pin(async move {
             let pod = pod.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
@@ -91,7 +92,9 @@ impl Dial for FakeNodes {
             let (near, far) = tokio::io::duplex(64 * 1024);
             let service = AdminServiceServer::new(Node { all, name });
             let streams = tokio_stream::once(Ok::<_, io::Error>(far));
-            tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(streams));
+            tokio::spawn(
+                tonic::transport::Server::builder().add_service(service).serve_with_incoming(streams),
+            );
             Ok(Box::new(near) as Box<dyn ByteStream>)
         })
     }
@@ -314,7 +317,7 @@ impl AdminService for Node {
         &self,
         _: Request<api::GetSettingsRequest>,
     ) -> Result<Response<api::GetSettingsResponse>, Status> {
-        let settings = Some(self.all.raft.lock().unwrap().settings.clone());
+        let settings = Some(self.all.raft.lock().unwrap().settings);
         Ok(Response::new(api::GetSettingsResponse { settings }))
     }
 
@@ -326,7 +329,7 @@ impl AdminService for Node {
         self.change("update settings".to_owned(), None, |raft| {
             let version = raft.settings.version + 1;
             raft.settings = api::ClusterSettings { version, ..settings };
-            api::UpdateSettingsResponse { settings: Some(raft.settings.clone()) }
+            api::UpdateSettingsResponse { settings: Some(raft.settings) }
         })
     }
 }

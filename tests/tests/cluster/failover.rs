@@ -92,8 +92,10 @@ impl Followed {
         let position = client.position().expect("the client has read");
         let view = self.cache.at_least(position, wait::PATIENCE).await.unwrap();
         assert_eq!(view.len(), present.len(), "the view is complete");
-        wait::until_true("the events of the view", wait::PATIENCE, || async {
-            self.told.lock().unwrap().added.len() >= present.len()
+        wait::until("the events of the view", wait::PATIENCE, || async {
+            let told = self.told.lock().unwrap();
+            let (added, resets, there) = (told.added.len(), told.resets, present.len());
+            if added >= there { Ok(()) } else { Err(format!("{added} of {there} told, {resets} views")) }
         })
         .await;
         let told = self.told.lock().unwrap();

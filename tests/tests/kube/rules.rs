@@ -179,8 +179,7 @@ async fn the_api_server_refuses_what_breaks_a_rule_and_says_why() {
 
 /// The same schema for a kind of another group.
 fn copy_of(installed: &CustomResourceDefinition) -> CustomResourceDefinition {
-    let mut copy = CustomResourceDefinition::default();
-    copy.spec = installed.spec.clone();
+    let mut copy = CustomResourceDefinition { spec: installed.spec.clone(), ..Default::default() };
     copy.spec.group = GROUP.to_owned();
     copy.spec.conversion = None;
     copy.metadata.name = Some(format!("{}.{GROUP}", copy.spec.names.plural));

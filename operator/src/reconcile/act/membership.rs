@@ -51,7 +51,7 @@ pub(super) async fn change(subject: &Subject<'_>, view: &View, step: &Step) -> R
         Step::UpdateSettings { leader, expected_version, settings } => {
             let request = api::UpdateSettingsRequest {
                 expected_version: *expected_version,
-                settings: Some((**settings).clone()),
+                settings: Some(**settings),
             };
             call.leader(leader, Change::Settings(request)).await
         }
@@ -74,7 +74,7 @@ impl Change {
             Self::Admit(request) => members.admit(ip, token, request.clone()).await.map(|_| ()),
             Self::Promote(request) => members.promote(ip, token, request.clone()).await.map(|_| ()),
             Self::Remove(request) => members.remove(ip, token, request.clone()).await.map(|_| ()),
-            Self::Settings(request) => members.update_settings(ip, token, request.clone()).await.map(|_| ()),
+            Self::Settings(request) => members.update_settings(ip, token, *request).await.map(|_| ()),
         }
     }
 }
@@ -89,11 +89,11 @@ impl Call<'_> {
     /// Asked of the first pod, whose name is the bytewise smallest: a cluster has at most seven founders.
     async fn initialize(&self, cluster_id: &str, pods: &[String]) -> Result<(), CallError> {
         let first = pods.first().ok_or_else(|| CallError::unexpected("there are no pods to found with"))?;
-        let members = pods.iter().map(|pod| api::InitialMember {
-            node_id: pod.clone(),
-            peer_endpoint: self.peer_endpoint(pod),
-        });
-        let request = api::InitializeRequest { cluster_id: cluster_id.to_owned(), members: members.collect() };
+        let members = pods
+            .iter()
+            .map(|pod| api::InitialMember { node_id: pod.clone(), peer_endpoint: self.peer_endpoint(pod) });
+        let request =
+            api::InitializeRequest { cluster_id: cluster_id.to_owned(), members: members.collect() };
         let ip = self.address(first)?;
         self.subject.context.members.initialize(ip, self.token, request).await.map(|_| ())
     }
@@ -116,7 +116,8 @@ impl Call<'_> {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
-        let leader = refused.leader().and_then(|raft_id| self.pod_of(raft_id)).filter(|leader| *leader != pod);
+        let leader =
+            refused.leader().and_then(|raft_id| self.pod_of(raft_id)).filter(|leader| *leader != pod);
         match leader {
             Some(leader) => change.ask(members, self.address(leader)?, self.token).await,
             None => Err(refused),

@@ -61,7 +61,11 @@ fn membership(view: &api::MembershipView) -> MembershipSeen {
     MembershipSeen {
         log_id: view.log_id.as_ref().map(log_id).unwrap_or_default(),
         committed: view.committed,
-        configs: configs.unwrap_or_default().iter().map(|set| set.raft_ids.iter().copied().collect()).collect(),
+        configs: configs
+            .unwrap_or_default()
+            .iter()
+            .map(|set| set.raft_ids.iter().copied().collect())
+            .collect(),
     }
 }
 

@@ -40,7 +40,8 @@ pub(super) async fn failed_creates(
     );
     let params = ListParams::default().fields(&selector).limit(EVENTS_MAX);
     let events = subject.api::<Event>().list(&params).await;
-    let events = events.map_err(Error::kube(format!("list events of the StatefulSet {}", subject.owner.name)))?;
+    let events =
+        events.map_err(Error::kube(format!("list events of the StatefulSet {}", subject.owner.name)))?;
     let mut told: Vec<(Timestamp, String)> = events
         .into_iter()
         .filter(|event| event.involved_object.uid.as_deref() == Some(&set.uid))
