@@ -81,7 +81,8 @@ impl Node {
         command
             .args(["serve", "--config"])
             .arg(&self.config)
-            .args(["--node", &self.name])
+            // As a pod gets it.
+            .env("REGISTRY_NODE_ID", &self.name)
             .env_remove("RUST_LOG")
             .envs(self.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null());

@@ -15,6 +15,7 @@ mod one_way;
 mod overload;
 mod overrides;
 mod partitions;
+mod pods;
 mod polite_end;
 mod readmission;
 mod reads_and_writes;
