@@ -15,7 +15,7 @@ pub(super) fn of(subject: &Subject<'_>, default_image: &str) -> Wish {
     Wish {
         generation: subject.cluster.metadata.generation.unwrap_or_default(),
         name: subject.owner.name.clone(),
-        invalid: None,
+        invalid: spec.violation(),
         deleting: subject.cluster.metadata.deletion_timestamp.is_some(),
         paused: spec.paused,
         replicas: u32::try_from(spec.replicas).unwrap_or_default(),
