@@ -114,18 +114,19 @@ async fn work(
     stop: CancellationToken,
 ) -> Result<(), Fatal> {
     let scopes = scopes(args);
+    let candidate = candidate(args, &client);
     let ready = async {
         for scope in &scopes {
             wait_for_crd(&client, scope, reporting).await;
         }
-        lease::acquire(client.clone(), candidate(args, &client)).await
+        lease::acquire(client.clone(), candidate.clone()).await
     };
     let mut held = tokio::select! {
         held = ready => held,
         () = stop.cancelled() => return Ok(()),
     };
     reporting.metrics.leading(true);
-    let mut controllers = start(args, &client, &scopes, reporting, &stop).await;
+    let mut controllers = start(args, &client, &candidate.identity, &scopes, reporting, &stop).await;
     let ended = tokio::select! {
         lost = held.keep() => Err(lost.into()),
         () = stop.cancelled() => drain(&mut controllers, &mut held).await,
@@ -154,13 +155,14 @@ async fn drain(controllers: &mut JoinSet<()>, held: &mut Held) -> Result<(), Fat
 async fn start(
     args: &Args,
     client: &Client,
+    identity: &str,
     scopes: &[Scope],
     reporting: &Reporting,
     stop: &CancellationToken,
 ) -> JoinSet<()> {
     let with_nodes = may_read_nodes(client).await;
-    let instance = std::env::var("HOSTNAME").ok();
-    let recorder = Recorder::new(client.clone(), Reporter { controller: CONTROLLER.to_owned(), instance });
+    let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: Some(identity.to_owned()) };
+    let recorder = Recorder::new(client.clone(), reporter);
     let mut controllers = JoinSet::new();
     for scope in scopes {
         let (stores, watches) = Stores::open(client, scope, with_nodes, reporting);

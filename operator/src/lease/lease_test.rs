@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::fake_api::FakeApi;
 
 fn spec(holder: &str, renewed: i64) -> LeaseSpec {
     LeaseSpec {
@@ -63,4 +64,38 @@ fn the_holder_gives_up_before_another_may_take_over() {
     assert!(GIVE_UP_AFTER < DURATION);
     // One failure costs no lease.
     assert!(RENEW_EVERY + REQUEST_TIMEOUT + RETRY_EVERY < GIVE_UP_AFTER);
+}
+
+fn candidate(identity: &str) -> Candidate {
+    let text = |text: &str| text.to_owned();
+    Candidate { namespace: text("operators"), name: text("registry-operator"), identity: text(identity) }
+}
+
+async fn taken_by(api: &FakeApi, identity: &str) -> Option<Held> {
+    let leases: Api<Lease> = Api::namespaced(api.client(), "operators");
+    let lease = attempt(&leases, &candidate(identity), &mut None).await.unwrap()?;
+    Some(Held { api: leases, candidate: candidate(identity), lease, renewed: Instant::now() })
+}
+
+#[tokio::test]
+async fn one_of_two_holds_the_lease_until_it_gives_it_back() {
+    let api = FakeApi::new();
+    let mut held = taken_by(&api, "a").await.unwrap();
+    assert!(taken_by(&api, "b").await.is_none());
+    assert!(held.renew().await.is_ok());
+    held.release().await;
+    assert!(taken_by(&api, "b").await.is_some());
+}
+
+#[tokio::test]
+async fn a_lease_that_another_took_is_lost_and_one_that_was_only_touched_is_not() {
+    let api = FakeApi::new();
+    let mut held = taken_by(&api, "a").await.unwrap();
+    api.modify("leases", "registry-operator", |lease| lease["metadata"]["labels"] = serde_json::json!({ "a": "b" }));
+    assert!(matches!(held.renew().await, Err(RenewError::Changed)));
+    assert!(held.renew().await.is_ok());
+    api.modify("leases", "registry-operator", |lease| lease["spec"]["holderIdentity"] = "b".into());
+    assert!(matches!(held.renew().await, Err(RenewError::Taken(holder)) if holder == "b"));
+    api.remove("leases", "registry-operator");
+    assert!(matches!(held.renew().await, Err(RenewError::Taken(_))));
 }
