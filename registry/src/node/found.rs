@@ -121,6 +121,7 @@ async fn founding_round(
         Step::Wait(what) => Round::Wait(what),
         Step::StandAside { node_id, cluster_id } => {
             tracing::debug!(node_id, cluster_id, "there is a cluster already");
+            word.refuse(&node_id, &cluster_id);
             Round::Join
         }
         Step::DiskLost { node_id } => {

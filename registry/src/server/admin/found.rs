@@ -16,35 +16,73 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The word to found a cluster, left for the task that founds. A clone shares it.
 #[derive(Debug, Clone)]
 pub struct Word {
-    given: watch::Sender<Option<String>>,
+    said: watch::Sender<Said>,
+}
+
+/// What has become of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// The UUID of the new cluster; empty = draw one.
+    Given(String),
+    /// A listed node has data of this cluster.
+    Refused {
+        node_id: String,
+        cluster_id: String,
+    },
 }
 
 impl Default for Word {
     fn default() -> Self {
-        Self { given: watch::Sender::new(None) }
+        Self { said: watch::Sender::new(Said::Nothing) }
     }
 }
 
 impl Word {
-    /// Gives the word, with the UUID of the new cluster; empty = draw one. The first word counts.
+    /// Gives the word, with the UUID of the new cluster; empty = draw one. The first word counts, until it
+    /// is refused.
     pub fn give(&self, cluster_id: &str) {
-        self.given.send_if_modified(|given| {
-            let is_first = given.is_none();
+        self.said.send_if_modified(|said| {
+            let is_first = !matches!(said, Said::Given(_));
             if is_first {
-                *given = Some(cluster_id.to_owned());
+                *said = Said::Given(cluster_id.to_owned());
             }
             is_first
         });
     }
 
+    /// Takes the word back: `node_id` has data of a cluster, and none is founded beside it.
+    pub fn refuse(&self, node_id: &str, cluster_id: &str) {
+        self.said.send_if_modified(|said| {
+            let is_given = matches!(said, Said::Given(_));
+            if is_given {
+                *said = Said::Refused { node_id: node_id.to_owned(), cluster_id: cluster_id.to_owned() };
+            }
+            is_given
+        });
+    }
+
     /// Whether it was given.
     pub fn is_given(&self) -> bool {
-        self.given.borrow().is_some()
+        matches!(&*self.said.borrow(), Said::Given(_))
     }
 
     /// The UUID that came with it, if any.
     pub fn cluster_id(&self) -> Option<String> {
-        self.given.borrow().clone().filter(|cluster_id| !cluster_id.is_empty())
+        match &*self.said.borrow() {
+            Said::Given(cluster_id) if !cluster_id.is_empty() => Some(cluster_id.clone()),
+            _ => None,
+        }
+    }
+
+    fn refusal(&self) -> Option<PeerError> {
+        let Said::Refused { node_id, cluster_id } = &*self.said.borrow() else { return None };
+        let reason = format!(
+            "{node_id} has data of cluster {cluster_id}: no other is founded beside it. Start the nodes of that \
+             cluster with their disks, or empty its folder if it is to be given up"
+        );
+        let error = PeerError::new(R::AlreadyInitialized, reason).with("cluster_id", cluster_id);
+        Some(error.with("node_id", node_id))
     }
 }
 
@@ -74,6 +112,9 @@ impl AdminService {
             }
             if let Some(answer) = self.founded() {
                 return Ok(pb::InitializeResponse { already, ..answer });
+            }
+            if let Some(refusal) = self.parts.word.refusal() {
+                return Err(refusal);
             }
             if Instant::now() >= deadline {
                 let why = self.parts.standing.readiness().err().unwrap_or_default();
@@ -117,5 +158,26 @@ impl AdminService {
         let cluster_id = published.state.cluster_id()?.to_owned();
         let view = convert::membership(&membership.consensus().status().membership);
         Some(pb::InitializeResponse { cluster_id, already: false, membership: Some(view) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_counts_until_it_is_refused() {
+        let word = Word::default();
+        word.refuse("a", "before");
+        assert_eq!((word.is_given(), word.refusal().is_some()), (false, false), "there was none to refuse");
+        word.give("one");
+        word.give("two");
+        assert_eq!(word.cluster_id().as_deref(), Some("one"));
+        word.refuse("a", "old");
+        assert_eq!((word.is_given(), word.cluster_id()), (false, None));
+        let refusal = word.refusal().unwrap();
+        assert_eq!(refusal.reason(), R::AlreadyInitialized);
+        word.give("");
+        assert!(word.is_given() && word.cluster_id().is_none() && word.refusal().is_none());
     }
 }
