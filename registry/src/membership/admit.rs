@@ -142,6 +142,9 @@ impl Membership {
                 return Err(PeerError::new(R::NotPristine, reason).with("node_id", node_id));
             }
         }
+        // In our turn, and once more: another change may have come first.
+        let _turn = self.turn(deadline).await?;
+        self.check(&reign, expected, owner)?;
         self.admit_as(&reign, hello, deadline).await
     }
 
@@ -155,7 +158,6 @@ impl Membership {
         check(&identity, hello.compatibility.as_ref())?;
         let raft_id = self.give_id(reign, &identity, deadline).await?;
         let voters_target = self.raise_target(reign.leadership).await?;
-        let _turn = self.turn(deadline).await?;
         let membership = match self.raft_membership() {
             membership if membership.members.contains_key(&raft_id) => membership,
             _ => self.take_up(raft_id).await?,
