@@ -199,21 +199,20 @@ impl MemberHealth {
     /// Compares the newest marks. A difference is a bug and is reported, nothing more (P/O4).
     fn compare(&self, board: &mut Board, targets: &Targets) {
         let published = self.shared.consensus.published();
-        for (id, report) in &board.reports {
-            let mark = report.answer.as_ref().and_then(|answer| answer.hash_mark);
-            let agrees = mark.and_then(|mark| agreement::agrees(&published.hash_marks, mark));
-            let node = targets.get(id).map_or("", |target| &target.node_id);
-            match agrees {
-                Some(false) if board.differing.insert(*id) => tracing::error!(
-                    member = id,
+        let Board { reports, differing, .. } = board;
+        for agreement::Change { raft_id, agrees, index } in
+            agreement::compare(reports, &published.hash_marks, differing)
+        {
+            let node = targets.get(&raft_id).map_or("", |target| &target.node_id);
+            if agrees {
+                tracing::warn!(member = raft_id, node, "the state of a member is that of the leader again");
+            } else {
+                tracing::error!(
+                    member = raft_id,
                     node,
-                    index = mark.map(|mark| mark.index),
+                    index,
                     "the state of a member differs from that of the leader after the same entries; please report this"
-                ),
-                Some(true) if board.differing.remove(id) => {
-                    tracing::warn!(member = id, node, "the state of a member is that of the leader again");
-                }
-                _ => {}
+                );
             }
         }
         self.shared.metrics.state_divergence(board.differing.len() as u64);
