@@ -87,3 +87,28 @@ pub fn end_process_on_panic() {
         std::process::exit(i32::from(Exit::Bug.code()));
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that panics.
+    const PANICS: &str = "REGISTRY_TEST_PANICS";
+
+    #[test]
+    fn a_panic_on_any_thread_ends_the_process_as_a_bug() {
+        if std::env::var_os(PANICS).is_some() {
+            end_process_on_panic();
+            // Without the hook it is this thread alone that ends.
+            assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
+            return;
+        }
+        let own = std::env::current_exe().unwrap();
+        let name = "exit::tests::a_panic_on_any_thread_ends_the_process_as_a_bug";
+        let ended =
+            Command::new(own).args(["--exact", name, "--nocapture"]).env(PANICS, "1").output().unwrap();
+        assert_eq!(ended.status.code(), Some(i32::from(Exit::Bug.code())), "{ended:?}");
+    }
+}

@@ -65,6 +65,23 @@ fn a_log_without_identity_is_moved_too() {
     assert!(!crate::raft::has_data(dir.path()).unwrap());
 }
 
+/// The other half of it: the new identity comes last, so that it never stands beside data that could not be
+/// moved.
+#[test]
+fn data_that_cannot_be_moved_keeps_its_identity() {
+    for data in DATA_FOLDERS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut folder = member(dir.path(), 3);
+        let before = folder.identity().clone();
+        fs::remove_dir_all(dir.path().join(data)).unwrap();
+        fs::write(dir.path().join(data), "no folder").unwrap();
+        let failed = folder.start_anew(Environment::system().random.as_ref(), &CrashPoint::default());
+        assert!(matches!(failed, Err(IdentityError::Io { .. })), "{data}: {failed:?}");
+        assert_eq!(folder.identity(), &before, "{data}");
+        assert_eq!(read(&dir.path().join(IDENTITY_FILE)).unwrap().unwrap(), before, "{data}");
+    }
+}
+
 /// Every state in which a crash can leave the folder: repeated from there, the end is the same, and no new
 /// disk id ever stands beside an old log.
 #[test]

@@ -77,7 +77,9 @@ impl Node {
         let failure = status.wait_for(|status| status.failed.is_some()).await;
         let failure = failure.ok().and_then(|status| status.failed.clone());
         match failure {
-            Some(Failure::Storage(reason)) => Fatal::io(format!("log or snapshot failed: {reason}")),
+            Some(Failure::Storage(reason)) => Fatal::io(format!(
+                "log or snapshot failed: {reason}; look at the disk and start the node again, or replace its disk"
+            )),
             Some(Failure::Unsupported(reason)) => {
                 self.health.set_serving(false).await;
                 self.standing.quarantine(Cause::Broken, reason);
