@@ -15,6 +15,9 @@ use crate::wait;
 /// Longest time of a bare call: admitting a node writes to its disk.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
+/// Long enough for a change with a fault in it on a busy machine.
+const LONG: Duration = Duration::from_secs(100);
+
 /// Calls of an administrator to one node.
 #[derive(Debug, Clone)]
 pub struct Admin {
@@ -34,6 +37,19 @@ impl Admin {
     pub fn with_token(mut self, token: impl Into<String>) -> Self {
         self.token = Some(token.into());
         self
+    }
+
+    /// Founds the cluster; the node gives up after `limit`.
+    pub async fn initialize(
+        &self,
+        request: admin::InitializeRequest,
+        limit: Duration,
+    ) -> Result<admin::InitializeResponse, Status> {
+        let mut request = self.request(request);
+        request.set_timeout(limit);
+        let mut client = self.client.clone();
+        // Its answer is waited for a while longer: why it gave up is of interest.
+        limited_by(limit + CALL_LIMIT, async move { client.initialize(request).await }).await
     }
 
     /// What the node knows.
@@ -113,7 +129,15 @@ impl Admin {
 
     /// Hands leadership over; 0 = to whoever is furthest.
     pub async fn transfer(&self, raft_id: u64) -> Result<admin::TransferLeadershipResponse, Status> {
-        let request = self.request(admin::TransferLeadershipRequest { raft_id, ..Default::default() });
+        self.transfer_as(admin::TransferLeadershipRequest { raft_id, ..Default::default() }).await
+    }
+
+    /// Hands leadership over as the request says.
+    pub async fn transfer_as(
+        &self,
+        request: admin::TransferLeadershipRequest,
+    ) -> Result<admin::TransferLeadershipResponse, Status> {
+        let request = self.request(request);
         let mut client = self.client.clone();
         limited(async move { client.transfer_leadership(request).await }).await
     }
@@ -139,8 +163,7 @@ impl Admin {
 impl Cluster {
     /// Bare calls of an administrator to a node.
     pub fn admin(&self, index: usize) -> Admin {
-        let node = &self.nodes[index];
-        Admin::new(&format!("{}:{}", node.listen, node.peer_port))
+        Admin::new(&self.nodes[index].peer_endpoint())
     }
 
     /// A call to whoever leads, repeated while leadership moves or nobody leads. Only for calls that may
@@ -187,6 +210,65 @@ impl Cluster {
             .await;
         }
         settings
+    }
+
+    /// The word to found a cluster of all nodes.
+    pub fn word(&self, cluster_id: &str) -> admin::InitializeRequest {
+        let members = self.nodes.iter().map(|node| admin::InitialMember {
+            node_id: node.name.clone(),
+            peer_endpoint: node.peer_endpoint(),
+        });
+        admin::InitializeRequest { cluster_id: cluster_id.to_owned(), members: members.collect() }
+    }
+
+    /// What it takes to admit a node.
+    pub fn admission(&self, index: usize) -> admin::AdmitMemberRequest {
+        let node = &self.nodes[index];
+        admin::AdmitMemberRequest {
+            peer_endpoint: node.peer_endpoint(),
+            node_id: node.name.clone(),
+            ..Default::default()
+        }
+    }
+
+    /// Admits a node by hand, as often as it takes.
+    pub async fn admit(&self, index: usize) -> admin::AdmitMemberResponse {
+        wait::until(&format!("{} to be admitted", self.nodes[index].name), LONG, || async {
+            let admitted = self.at_leader("a leader that admits", |admin| {
+                let request = self.admission(index);
+                async move { admin.admit(request).await }
+            });
+            match admitted.await {
+                Ok(answer) => Ok(answer),
+                Err(status) if reason(&status) == "PEER_UNREACHABLE" => Err(status),
+                Err(status) => panic!("{status:?}"),
+            }
+        })
+        .await
+    }
+
+    /// Makes learners voters, in place of others, as soon as they have caught up.
+    pub async fn promote(&self, raft_ids: &[u64], replaced: &[u64]) {
+        let request = admin::PromoteMemberRequest {
+            raft_ids: raft_ids.to_vec(),
+            replaced_raft_ids: replaced.to_vec(),
+            ..Default::default()
+        };
+        wait::until(&format!("{raft_ids:?} to be promoted"), LONG, || async {
+            let promoted = self.at_leader("a leader that promotes", |admin| {
+                let request = request.clone();
+                async move { admin.promote(request).await }
+            });
+            match promoted.await {
+                Ok(_) => Ok(()),
+                // On a busy machine a member may not be heard for a moment.
+                Err(status) if ["NOT_CAUGHT_UP", "WOULD_LOSE_QUORUM"].contains(&reason(&status).as_str()) => {
+                    Err(status)
+                }
+                Err(status) => panic!("{status:?}"),
+            }
+        })
+        .await;
     }
 
     /// The members as the leader knows them, by id.
@@ -237,8 +319,15 @@ fn is_passing(status: &Status) -> bool {
 }
 
 async fn limited<T>(call: impl Future<Output = Result<tonic::Response<T>, Status>>) -> Result<T, Status> {
-    match tokio::time::timeout(CALL_LIMIT, call).await {
+    limited_by(CALL_LIMIT, call).await
+}
+
+async fn limited_by<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+) -> Result<T, Status> {
+    match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer.map(tonic::Response::into_inner),
-        Err(_) => Err(Status::deadline_exceeded("the call took longer than 20 s")),
+        Err(_) => Err(Status::deadline_exceeded(format!("the call took longer than {limit:?}"))),
     }
 }

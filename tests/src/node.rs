@@ -12,6 +12,9 @@ use crate::api::Api;
 use crate::binaries::binaries;
 use crate::wait;
 
+/// Variable that names the place at which a node of a debug build dies.
+pub const CRASH_POINT: &str = "REGISTRY_CRASH_POINT";
+
 /// Where a node listens and is reached, and where its files are.
 #[derive(Debug)]
 pub struct Node {
@@ -129,6 +132,11 @@ impl Node {
         self.exited().await
     }
 
+    /// Whether the process has ended by itself; [`exited`](Self::exited) tells how.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("the child is ours").is_some())
+    }
+
     /// Waits until the process has ended by itself.
     pub async fn exited(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the node runs");
@@ -142,6 +150,11 @@ impl Node {
     /// `HOST:PORT` of the client port, without any proxy.
     pub fn endpoint(&self) -> String {
         format!("{}:{}", self.listen, self.client_port)
+    }
+
+    /// `HOST:PORT` of the peer port, without any proxy.
+    pub fn peer_endpoint(&self) -> String {
+        format!("{}:{}", self.listen, self.peer_port)
     }
 
     /// Bare calls to it.
@@ -204,6 +217,25 @@ impl Node {
     /// Waits until `/readyz` says so.
     pub async fn ready(&self) {
         wait::until(&format!("{} to be ready", self.name), wait::PATIENCE, || self.http("/readyz")).await;
+    }
+
+    /// Waits until it is not ready, and says this among the reasons.
+    pub async fn waits_for(&self, text: &str) {
+        wait::until(&format!("{} to say {text:?}", self.name), wait::PATIENCE, || async {
+            match self.http("/readyz").await {
+                Err(said) if said.contains(text) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until it has died at the crash point that it was started with, which the next start leaves out.
+    pub async fn dies_at(&mut self, place: &str) {
+        let status = self.exited().await;
+        assert!(!status.success() && status.code().is_none(), "it died at {place}: {status}");
+        assert!(self.log_text().contains(&format!("place=\"{place}\"")), "{place} was reached");
+        self.set_env(CRASH_POINT, "");
     }
 }
 

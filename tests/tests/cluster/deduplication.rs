@@ -39,7 +39,7 @@ async fn a_repetition_is_answered_from_memory_after_a_killed_leader_and_from_a_s
     let mut cluster = Cluster::start(Options { file, ..Default::default() }).await;
     let request = v1::ServiceRegisterRequest {
         request_id: request_id("program-1", 1),
-        ..leased("orders", "127.0.0.1", 7001, Duration::from_secs(120))
+        ..leased("orders", "127.0.0.1", 7001, Duration::from_secs(3_600))
     };
     let first = cluster.api(0).register(request.clone()).await.unwrap();
     assert!(!first.header.as_ref().unwrap().replayed);

@@ -2,11 +2,14 @@
 
 mod autopilot;
 mod bad_input;
+mod broken_disk;
+mod by_hand;
 mod deduplication;
 mod dev;
 mod disk_full;
 mod drain;
 mod failover;
+mod founding;
 mod frozen;
 mod guard;
 mod limits;
@@ -19,6 +22,7 @@ mod pods;
 mod polite_end;
 mod readmission;
 mod reads_and_writes;
+mod removed;
 mod restarts;
 mod settings;
 mod tutorial;

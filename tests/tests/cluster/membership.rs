@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use registry_client::Client;
 use registry_proto::internal::{
-    AdmitMemberRequest, LogId, MemberPlace, MembershipOwner, PromoteMemberRequest, RemoveMemberRequest,
+    LogId, MemberPlace, MembershipOwner, PromoteMemberRequest, RemoveMemberRequest,
 };
 use registry_proto::v1::ServiceDiscoveryRequest;
 use registry_tests::admin::{id_of, name_of};
@@ -62,28 +62,6 @@ async fn freeze(cluster: &Cluster, index: usize, length: Duration) {
     cluster.nodes[index].signal(Signal::CONT);
 }
 
-/// Admits a node by hand, as often as it takes.
-async fn admit(cluster: &Cluster, index: usize) -> u32 {
-    let node = &cluster.nodes[index];
-    let request = AdmitMemberRequest {
-        peer_endpoint: format!("{}:{}", node.listen, node.peer_port),
-        node_id: node.name.clone(),
-        ..AdmitMemberRequest::default()
-    };
-    wait::until(&format!("{} to be admitted", node.name), LONG, || async {
-        let admitted = cluster.at_leader("a leader that admits", |admin| {
-            let request = request.clone();
-            async move { admin.admit(request).await }
-        });
-        match admitted.await {
-            Ok(answer) => Ok(answer.voters_target),
-            Err(status) if reason(&status) == "PEER_UNREACHABLE" => Err(status),
-            Err(status) => panic!("{status:?}"),
-        }
-    })
-    .await
-}
-
 /// All that a writer wrote, as a node sees it.
 async fn read(api: Api, service: &str) -> Result<BTreeSet<u32>, Status> {
     let (mut present, mut page_token) = (BTreeSet::new(), String::new());
@@ -132,10 +110,10 @@ async fn three_grow_to_five_and_shrink_to_three_under_load_with_a_fault_in_each_
     }
     sleep(Duration::from_millis(300)).await;
     crash(&mut cluster, newcomers[0]);
-    admit(&cluster, newcomers[0]).await;
+    cluster.admit(newcomers[0]).await;
     let leader = cluster.leader().await;
     crash(&mut cluster, leader);
-    assert_eq!(admit(&cluster, newcomers[1]).await, 5, "voters_target makes room for both");
+    assert_eq!(cluster.admit(newcomers[1]).await.voters_target, 5, "voters_target makes room for both");
 
     // Both get their votes together; a follower stands still meanwhile.
     let still = cluster.followers().await.into_iter().find(|index| *index < 3).unwrap();
@@ -197,7 +175,7 @@ async fn a_leader_killed_in_the_middle_of_a_change_leaves_nothing_half_done() {
         cluster.start_node(index);
     }
     for index in newcomers {
-        admit(&cluster, index).await;
+        cluster.admit(index).await;
     }
     let members = cluster.members().await;
     let learners: Vec<u64> =
@@ -226,20 +204,75 @@ async fn a_leader_killed_in_the_middle_of_a_change_leaves_nothing_half_done() {
     .await;
     cluster.start_node(leader);
     cluster.ready().await;
-    wait::until("the change to be made", LONG, || async {
-        let promote = promote.clone();
-        let done = cluster.at_leader("a leader that promotes", move |admin| {
-            let promote = promote.clone();
-            async move { admin.promote(promote).await }
-        });
-        match done.await {
-            Ok(_) => Ok(()),
-            Err(status) if reason(&status) == "NOT_CAUGHT_UP" => Err(status),
-            Err(status) => panic!("{status:?}"),
-        }
+    cluster.promote(&promote.raft_ids, &[]).await;
+    wait_for_votes(&cluster, &names(&cluster, &[0, 1, 2, 3, 4])).await;
+}
+
+/// The voters in the newest membership in a node's log: two sets = in the middle of a change.
+async fn sets_of_voters(cluster: &Cluster, index: usize) -> Result<usize, Status> {
+    let view = cluster.admin(index).status().await?.membership.unwrap_or_default();
+    Ok(view.membership.map_or(0, |membership| membership.configs.len()))
+}
+
+/// Begins a change of voters while some stand still, so that the leader and one other have it in their logs
+/// and it is never committed.
+async fn begin_half(cluster: &Cluster, request: &PromoteMemberRequest, have: [usize; 2], still: &[usize]) {
+    wait::until("a change to be begun", LONG, || async {
+        still.iter().for_each(|index| cluster.nodes[*index].signal(Signal::STOP));
+        let (admin, request) = (cluster.admin(have[0]), request.clone());
+        let mut call = tokio::spawn(async move { admin.promote(request).await });
+        let begun = async {
+            for index in have {
+                while !matches!(sets_of_voters(cluster, index).await, Ok(2)) {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            }
+        };
+        let refused = tokio::select! {
+            () = begun => return Ok(()),
+            refused = &mut call => refused.expect("no panic"),
+        };
+        // Somebody has not caught up, or has been silent for too long already.
+        still.iter().for_each(|index| cluster.nodes[*index].signal(Signal::CONT));
+        Err(refused.expect_err("the new voters have no majority"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_stands_half_made_in_the_log_is_ended_by_the_next_leader() {
+    let mut cluster = Cluster::start(Options { settings: quick("manual"), ..Options::default() }).await;
+    let newcomers = [cluster.add_joiner(), cluster.add_joiner()];
+    let mut raft_ids = Vec::new();
+    for index in newcomers {
+        cluster.start_node(index);
+        raft_ids.push(cluster.admit(index).await.identity.unwrap().raft_id);
+        cluster.nodes[index].ready().await;
+    }
+    let leader = cluster.leader().await;
+    let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
+    let heir = others[0];
+    let still = [others[1], newcomers[0], newcomers[1]];
+
+    // With three of five standing still the old voters have a majority, and the new ones have none.
+    let request = PromoteMemberRequest { raft_ids, ..PromoteMemberRequest::default() };
+    begin_half(&cluster, &request, [leader, heir], &still).await;
+    cluster.nodes[leader].kill();
+    still.iter().for_each(|index| cluster.nodes[*index].signal(Signal::CONT));
+
+    // Only the heir has the entry: it must lead first, and end what it finds.
     wait_for_votes(&cluster, &names(&cluster, &[0, 1, 2, 3, 4])).await;
+    for index in (0..5).filter(|index| *index != leader) {
+        wait::until("one set of voters", LONG, || async {
+            match sets_of_voters(&cluster, index).await {
+                Ok(1) => Ok(()),
+                other => Err(other),
+            }
+        })
+        .await;
+    }
+    cluster.start_node(leader);
+    cluster.ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,4 +315,10 @@ async fn only_who_has_the_token_and_has_seen_the_membership_may_change_it() {
     assert_eq!(after, seen, "nothing of all that changed anything");
     let snapshot = admin.snapshot().await.unwrap();
     assert!(snapshot.size_bytes > 0 && snapshot.last_log_id.is_some());
+
+    // A token that is replaced counts without a restart, and the old one no more.
+    std::fs::write(token.path(), "n3xt\n").unwrap();
+    let next = cluster.admin(leader).with_token("n3xt");
+    wait::until("the new token to count", wait::PATIENCE, || next.status()).await;
+    assert_eq!(reason(&admin.status().await.unwrap_err()), "UNAUTHORIZED");
 }

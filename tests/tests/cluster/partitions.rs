@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use registry_client::Client;
 use registry_proto::v1::{self, Consistency};
 use registry_tests::api::{Api, from_duration, reason, registration};
 use registry_tests::cluster::{Cluster, Options};
@@ -89,4 +90,38 @@ async fn a_leader_that_is_cut_off_is_read_only() {
     let leader = cluster.leader().await;
     a_lonely_node_is_read_only(&cluster, leader).await;
     assert!(cluster.leader().await < 3, "there is a leader after healing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_never_goes_back_though_one_of_its_nodes_is_cut_off() {
+    let cluster = Cluster::start(Options { partition: true, ..Default::default() }).await;
+    let followers = cluster.followers().await;
+    let seeds = [followers[0], followers[1]].map(|index| cluster.nodes[index].endpoint());
+    let client = Client::builder().seeds(seeds).discover_members(false).build().expect("endpoints");
+    wait::until_true("the client to know both nodes", wait::PATIENCE, || async {
+        client.connected_endpoints().len() == 2
+    })
+    .await;
+    client.register(registration("orders", "127.0.0.1", 1)).await.expect("a healthy cluster registers");
+    cluster.caught_up(followers[0]).await;
+    cluster.partition.as_ref().unwrap().isolate(followers[0]);
+
+    // Reads may be as stale as they like, and any of the two nodes is asked, in no order.
+    let mut newest = 0;
+    for port in 2..=15 {
+        wait::until("a write", wait::PATIENCE, || client.register(registration("orders", "127.0.0.1", port)))
+            .await;
+        let read = || {
+            client.discover(v1::ServiceDiscoveryRequest {
+                service_name: "orders".into(),
+                consistency: Consistency::Stale.into(),
+                ..Default::default()
+            })
+        };
+        let answer = wait::until("a stale read", wait::PATIENCE, read).await;
+        let revision = answer.header.unwrap().revision;
+        assert!(revision >= newest, "revision {revision} after {newest}");
+        newest = revision;
+        assert_eq!(answer.instances.len(), port as usize, "it has not read what it wrote");
+    }
 }

@@ -11,12 +11,11 @@ use registry_proto::v1::Consistency;
 use registry_tests::admin::{id_of, name_of};
 use registry_tests::api::registration;
 use registry_tests::cluster::{Cluster, Options};
-use registry_tests::node::Node;
+use registry_tests::node::{CRASH_POINT, Node};
 use registry_tests::wait;
 use registry_tests::workload::{Record, Writer, written};
 use serde_json::{Value, json};
 
-const CRASH: &str = "REGISTRY_CRASH_POINT";
 const NAMES: [&str; 3] = ["registry-node-1", "registry-node-2", "registry-node-3"];
 
 /// Long enough for a life, an election and the times of the settings one after another, on a busy machine.
@@ -179,17 +178,13 @@ async fn a_node_that_lost_only_its_log_or_only_its_identity_comes_back_under_a_n
 
 /// Starts a node that dies at a place, waits until it has, and starts it again.
 async fn start_and_die_at(cluster: &mut Cluster, index: usize, place: &str) {
-    cluster.nodes[index].set_env(CRASH, place);
+    cluster.nodes[index].set_env(CRASH_POINT, place);
     cluster.start_node(index);
     died(cluster, index, place).await;
 }
 
 async fn died(cluster: &mut Cluster, index: usize, place: &str) {
-    let node = &mut cluster.nodes[index];
-    let status = node.exited().await;
-    assert!(!status.success() && status.code().is_none(), "it died at {place}: {status}");
-    assert!(node.log_text().contains(&format!("place=\"{place}\"")), "{place} was reached");
-    node.set_env(CRASH, "");
+    cluster.nodes[index].dies_at(place).await;
     cluster.start_node(index);
 }
 
@@ -232,7 +227,7 @@ async fn a_leader_killed_at_each_step_of_an_admission_is_followed_by_one_that_go
     for (round, place) in places.into_iter().enumerate() {
         let index = round % 3;
         cluster.nodes[index].stop().await;
-        cluster.nodes[index].set_env(CRASH, place);
+        cluster.nodes[index].set_env(CRASH_POINT, place);
         cluster.start_node(index);
         cluster.nodes[index].ready().await;
         lead(&cluster, index).await;
@@ -262,7 +257,7 @@ async fn nodes_killed_at_each_step_of_the_founding_found_one_cluster() {
     let founder = ["places-offered", "founder-prepared", "raft-built", "initialized"].map(|place| (0, place));
     let other = ["offer-stored", "called", "first-entry", "joined-stored"].map(|place| (1, place));
     for (index, place) in founder.into_iter().chain(other) {
-        cluster.nodes[index].set_env(CRASH, place);
+        cluster.nodes[index].set_env(CRASH_POINT, place);
         cluster.start_all();
         died(&mut cluster, index, place).await;
         cluster.ready().await;
@@ -332,17 +327,6 @@ fn beside(cluster: &Cluster, name: &str, number: u16) -> Node {
     node
 }
 
-/// What a node says that it waits for.
-async fn waits_for(node: &Node, text: &str) {
-    wait::until(&format!("{} to say {text:?}", node.name), wait::PATIENCE, || async {
-        match node.http("/readyz").await {
-            Err(said) if said.contains(text) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_of_one_name_is_refused_and_follows_the_first_when_that_one_dies() {
     let mut cluster = Cluster::start(options()).await;
@@ -350,7 +334,7 @@ async fn a_second_node_of_one_name_is_refused_and_follows_the_first_when_that_on
     let before = ids(&cluster).await;
     let mut second = beside(&cluster, NAMES[2], 1);
     second.start();
-    waits_for(&second, "is alive as member 3").await;
+    second.waits_for("is alive as member 3").await;
     assert!(second.http("/livez").await.is_ok());
     assert_eq!(ids(&cluster).await, before, "nobody was admitted");
     cluster.api(2).register(registration("orders", "127.0.0.1", 1)).await.expect("the first goes on");
@@ -372,7 +356,7 @@ async fn a_node_told_to_join_founds_nothing_and_becomes_a_member_once_there_is_a
     let mut cluster = Cluster::prepare(options()).await;
     let mut joiner = beside(&cluster, "registry-node-4", 4);
     joiner.start();
-    waits_for(&joiner, "waiting for a leader of the cluster").await;
+    joiner.waits_for("waiting for a leader of the cluster").await;
     cluster.start_all();
     cluster.ready().await;
     joiner.ready().await;

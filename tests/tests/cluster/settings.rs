@@ -187,6 +187,8 @@ async fn of_two_who_read_the_same_version_one_is_refused_and_all_bad_fields_are_
     };
     assert_eq!(reason(&refused), "SETTINGS_CHANGED", "{refused:?}");
     assert_eq!(admin.settings().await.unwrap(), taken);
+    let late = admin.update_settings(read.version, with(40)).await.unwrap_err();
+    assert_eq!(reason(&late), "SETTINGS_CHANGED", "who comes later has read the same old version: {late:?}");
     // The same once more, as after a lost answer: nothing changes.
     assert_eq!(admin.update_settings(taken.version, taken).await.unwrap(), taken);
 
