@@ -91,7 +91,9 @@ async fn one_of_two_holds_the_lease_until_it_gives_it_back() {
 async fn a_lease_that_another_took_is_lost_and_one_that_was_only_touched_is_not() {
     let api = FakeApi::new();
     let mut held = taken_by(&api, "a").await.unwrap();
-    api.modify("leases", "registry-operator", |lease| lease["metadata"]["labels"] = serde_json::json!({ "a": "b" }));
+    api.modify("leases", "registry-operator", |lease| {
+        lease["metadata"]["labels"] = serde_json::json!({ "a": "b" })
+    });
     assert!(matches!(held.renew().await, Err(RenewError::Changed)));
     assert!(held.renew().await.is_ok());
     api.modify("leases", "registry-operator", |lease| lease["spec"]["holderIdentity"] = "b".into());

@@ -319,9 +319,16 @@ fn not_found() -> Response<axum::body::Body> {
 }
 
 fn failure(code: u16, message: &str) -> Response<axum::body::Body> {
+    // Clients tell failures apart by the reason, not by the code.
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        422 => "Invalid",
+        _ => "InternalError",
+    };
     let status = json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {},
-        "status": "Failure", "reason": "Test", "message": message, "code": code,
+        "status": "Failure", "reason": reason, "message": message, "code": code,
     });
     let mut response = success(&status);
     *response.status_mut() = StatusCode::from_u16(code).unwrap();
