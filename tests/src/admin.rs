@@ -87,16 +87,6 @@ impl Admin {
         Ok(answer.settings.expect("settings are always told"))
     }
 
-    /// Founds the cluster.
-    pub async fn initialize(
-        &self,
-        request: admin::InitializeRequest,
-    ) -> Result<admin::InitializeResponse, Status> {
-        let request = self.request(request);
-        let mut client = self.client.clone();
-        limited(async move { client.initialize(request).await }).await
-    }
-
     /// Admits a node.
     pub async fn admit(
         &self,

@@ -67,12 +67,12 @@ impl World {
         reconcile(&cluster, &self.context).await
     }
 
-    /// Reconciles until one asks for nothing.
+    /// Reconciles until one changes nothing.
     async fn settle(&self) {
         for _ in 0..TURNS_MAX {
             self.api.take_requests();
             self.turn().await.unwrap();
-            if self.api.take_requests().is_empty() {
+            if self.api.take_requests().iter().all(|request| request.starts_with("GET ")) {
                 return;
             }
         }
@@ -93,10 +93,12 @@ impl World {
             let pods = |name: &str| stores.pods.get("default", name)?.resource_version();
             let claims = |name: &str| stores.claims.get("default", name)?.resource_version();
             let sets = |name: &str| stores.sets.get("default", name)?.resource_version();
+            let maps = |name: &str| stores.config_maps.get("default", name)?.resource_version();
             let count = stores.pods.filter("default", |_| true).len();
             if told("pods", &pods)
                 && told("persistentvolumeclaims", &claims)
                 && told("statefulsets", &sets)
+                && told("configmaps", &maps)
                 && count == self.api.all("pods").len()
             {
                 return;

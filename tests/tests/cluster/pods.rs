@@ -152,7 +152,7 @@ async fn pods_that_the_list_does_not_name_wait_for_the_operator_and_come_and_go_
         peer_endpoint: peer_endpoint(&cluster, index),
     });
     let request = InitializeRequest { cluster_id: CLUSTER_ID.into(), members: members.collect() };
-    let founded = cluster.admin(0).with_token("first").initialize(request).await.unwrap();
+    let founded = cluster.admin(0).with_token("first").initialize(request, wait::PATIENCE).await.unwrap();
     assert_eq!(founded.cluster_id, CLUSTER_ID);
     for index in 0..3 {
         cluster.nodes[index].ready().await;

@@ -24,7 +24,7 @@ impl Peer {
     /// As member `from` calls the node that is member `to`.
     fn new(cluster: &Cluster, index: usize, cluster_id: &str, from: u64, to: u64) -> Self {
         let endpoint = cluster.nodes[index].peer_endpoint();
-        let channel = Channel::new(Arc::new(TcpDial), &endpoint, ConnectionOptions::default());
+        let channel = Channel::new(Arc::new(TcpDial::default()), &endpoint, ConnectionOptions::default());
         let header = PeerHeader {
             cluster_id: cluster_id.to_owned(),
             from_raft_id: from,
