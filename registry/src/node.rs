@@ -153,6 +153,15 @@ struct Node {
     http_server: JoinHandle<()>,
 }
 
+/// The ports for clients, for nodes and for HTTP, bound before any serious work.
+async fn listeners(config: &ValidConfig, environment: &Environment) -> Result<[Box<dyn Listener>; 3], Fatal> {
+    Ok([
+        bind(environment, &config.client_bind(), "client_port").await?,
+        bind(environment, &config.peer_bind(), "raft_port").await?,
+        bind(environment, &config.http_bind(), "http_port").await?,
+    ])
+}
+
 impl Drop for Node {
     fn drop(&mut self) {
         self.http_server.abort();
@@ -168,9 +177,7 @@ impl Node {
     ) -> Result<Self, Fatal> {
         let node_id = &config.node.node_id;
         let folder = DataFolder::open(&config.data_dir, lock, node_id, environment.random.as_ref())?;
-        let client_listener = bind(&environment, &config.client_bind(), "client_port").await?;
-        let peer_listener = bind(&environment, &config.peer_bind(), "raft_port").await?;
-        let http_listener = bind(&environment, &config.http_bind(), "http_port").await?;
+        let [client_listener, peer_listener, http_listener] = listeners(&config, &environment).await?;
         announce(&config);
         let standing = Standing::new(folder, environment.random.nonzero_u64());
         let metrics = Metrics::new();

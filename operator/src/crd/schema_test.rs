@@ -85,7 +85,7 @@ fn everything_of_ours_is_bounded_because_the_cost_of_rules_is_estimated_from_bou
             _ => true,
         };
         // Kubernetes bounds its own; tolerations are its type.
-        let foreign = path == "" || path.starts_with(".spec.podTemplate.tolerations[]");
+        let foreign = path.is_empty() || path.starts_with(".spec.podTemplate.tolerations[]");
         if !bounded && !foreign && ![".apiVersion", ".kind"].contains(&path) {
             unbounded.push(path.to_owned());
         }
