@@ -35,7 +35,7 @@ impl Peer {
     }
 
     async fn read_index(&self) -> Result<(), Status> {
-        let request = pb::ReadIndexRequest { header: self.header.clone(), ..Default::default() };
+        let request = pb::ReadIndexRequest { header: self.header.clone() };
         self.client.clone().read_index(request).await.map(drop)
     }
 
