@@ -67,6 +67,12 @@ impl ClusterService {
         v1::ClusterStatusResponse::decode(answer.into_inner().status).ok()
     }
 
+    /// A node that is out of Raft has no state, and is of a cluster all the same: that one is founded.
+    fn cluster_joined(&self) -> String {
+        let identity = self.front.standing().identity();
+        identity.member.filter(|_| identity.joined).map(|member| member.cluster_id).unwrap_or_default()
+    }
+
     fn header(&self) -> v1::ResponseHeader {
         let node_id = &self.front.node().node_id;
         match self.front.core_if_any() {
@@ -127,6 +133,9 @@ impl v1::cluster_service_server::ClusterService for ClusterService {
         };
         if unreachable && let Some(quorum) = &mut status.quorum {
             quorum.available = false;
+        }
+        if status.cluster_id.is_empty() {
+            status.cluster_id = self.cluster_joined();
         }
         status.header = Some(self.header());
         Ok(Response::new(status))

@@ -94,6 +94,10 @@ async fn is_taken_back(cluster: &Cluster, index: usize, old: u64, state: NodeSta
     node.waits_for(FOR_SOMEBODY).await;
     let (disk_id, standing_now) = standing(cluster, index).await;
     assert_eq!(standing_now, state);
+    let leader = cluster.leader().await;
+    let [own, known] = [index, leader].map(|index| cluster.api(index));
+    let known = known.status(true).await.unwrap().cluster_id;
+    assert_eq!(own.status(true).await.unwrap().cluster_id, known, "it knows of which cluster it was");
     let before = ids(cluster).await;
     let admitted = cluster.admit(index).await.identity.unwrap();
     assert!(
