@@ -2,7 +2,7 @@
 //! it is admitted, and nothing by hand may cost the majority (P/N4, N5, N7).
 
 use registry_proto::internal::{
-    AdmitMemberRequest, LogId, MemberPlace, MembershipOwner, NodeState, PromoteMemberRequest,
+    AdmitMemberRequest, LogId, MemberPlace, MemberStatus, MembershipOwner, NodeState, PromoteMemberRequest,
     RemoveMemberRequest, TransferLeadershipRequest,
 };
 use registry_tests::admin::{id_of, name_of};
@@ -211,6 +211,8 @@ async fn votes_are_not_changed_by_hand_while_that_would_cost_the_majority() {
     // One voter and the learner die: with the learner in place of the other voter, two of three were dead.
     cluster.nodes[others[1]].kill();
     cluster.nodes[joiner].kill();
+    // A leader that has not missed them yet would take its word for theirs.
+    missed(&cluster, leader, &[down, learner]).await;
     let seen = membership_seen(&cluster).await;
     let promote = |raft_ids: &[u64], replaced: &[u64]| PromoteMemberRequest {
         raft_ids: raft_ids.to_vec(),
@@ -228,6 +230,18 @@ async fn votes_are_not_changed_by_hand_while_that_would_cost_the_majority() {
     cluster.promote(&[learner], &[down]).await;
     let name = |index: usize| cluster.nodes[index].name.as_str();
     cluster.voters_are(&[name(leader), name(others[0]), name(joiner)]).await;
+}
+
+async fn missed(cluster: &Cluster, leader: usize, raft_ids: &[u64]) {
+    wait::until("the leader to miss them", wait::PATIENCE, || async {
+        let status = cluster.admin(leader).status().await.map_err(|status| status.to_string())?;
+        let missed = |id: &u64| {
+            let of = |member: &&MemberStatus| member.identity.as_ref().is_some_and(|it| it.raft_id == *id);
+            status.members.iter().find(of).is_some_and(|member| member.failing_for.is_some())
+        };
+        if raft_ids.iter().all(missed) { Ok(()) } else { Err(format!("{:?}", status.members)) }
+    })
+    .await;
 }
 
 async fn refused(cluster: &Cluster, request: PromoteMemberRequest, why: &str) {
