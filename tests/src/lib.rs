@@ -8,6 +8,7 @@ pub mod admin;
 pub mod api;
 pub mod binaries;
 pub mod charts;
+pub mod check;
 pub mod cluster;
 pub mod follow;
 pub mod node;
