@@ -86,7 +86,9 @@ pub struct Fate {
 }
 
 impl Fate {
-    /// The part of the calls that came back which was shed.
+    /// The part of the calls that came back which was shed. Those that failed otherwise had been let in, or
+    /// came back undecided, which happens to all kinds alike: without them a kind that fails more often
+    /// would seem to be shed more often.
     pub fn shed_share(&self) -> f64 {
         self.shed as f64 / (self.answered + self.shed + self.failed).max(1) as f64
     }

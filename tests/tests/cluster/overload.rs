@@ -180,8 +180,12 @@ async fn under_three_times_the_load_no_lease_is_lost_and_stale_reads_are_shed_fi
     assert_eq!(expired, 0.0, "no lease expired");
     let [stale, linearizable, register] =
         [Kind::Stale, Kind::Linearizable, Kind::Register].map(|kind| storm.of(kind).shed_share());
-    assert!(stale > 0.1, "stale reads are shed: {stale}");
-    assert!(stale > linearizable && linearizable >= register, "{stale}, {linearizable}, {register}");
+    // Not more: a registration that was passed on is weighed twice, here and at the leader, so its share
+    // may be that of reads. The order of all classes is tested in `request/admit.rs`.
+    assert!(
+        stale > linearizable && stale > register,
+        "stale reads are shed first: {stale}, then {linearizable} and {register}"
+    );
     for class in ["relief", "renewal", "status"] {
         assert_eq!(shed.get(class), None, "{class} is not shed");
     }
