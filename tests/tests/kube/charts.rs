@@ -8,8 +8,7 @@ use registry_tests::wait::until_true;
 use serde_json::json;
 
 use crate::support::command::{helm, kubectl, run, succeed};
-use crate::support::pods::name;
-use crate::support::stage::{Kube, Tier, Turn, on_kubernetes};
+use crate::support::stage::{Tier, Turn, on_kubernetes};
 
 const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/registry-cluster");
 const OPERATOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/registry-operator");
@@ -18,18 +17,6 @@ const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/install
 /// Where the operator is, and the name of its release.
 const SYSTEM: &str = "registry-system";
 const RELEASE: &str = "registry-operator";
-
-/// UID and restarts of each data pod: equal as long as no node was touched.
-async fn lives(kube: &Kube, cluster: &str) -> Vec<(String, String, i32)> {
-    let pods = kube.pods(cluster).await;
-    let restarts = |pod: &k8s_openapi::api::core::v1::Pod| {
-        let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-        containers.into_iter().flatten().map(|container| container.restart_count).sum()
-    };
-    pods.iter()
-        .map(|pod| (name(pod).to_owned(), pod.metadata.uid.clone().unwrap_or_default(), restarts(pod)))
-        .collect()
-}
 
 #[tokio::test]
 async fn a_release_of_a_cluster_is_a_registry_and_leaves_its_disks() {
@@ -70,10 +57,10 @@ async fn an_operator_that_goes_and_comes_back_touches_no_node() {
     on_kubernetes("operator-release", Tier::All, Turn::Alone, async |kube| {
         kube.apply("orders", &json!({ "replicas": 1 })).await;
         kube.wait_for_condition("orders", "Available", "True", Duration::from_secs(120)).await;
-        let before = lives(kube, "orders").await;
+        let before = kube.lives("orders").await;
 
         helm(&["uninstall", RELEASE, "--namespace", SYSTEM, "--wait"]).await;
-        assert_eq!(lives(kube, "orders").await, before, "without an operator");
+        assert_eq!(kube.lives("orders").await, before, "without an operator");
         kubectl(&["get", "registryclusters", "orders", "--namespace", &kube.namespace]).await;
 
         let install = std::fs::read_to_string(INSTALL).expect("the manifest is there");
@@ -81,7 +68,7 @@ async fn an_operator_that_goes_and_comes_back_touches_no_node() {
         succeed("kubectl", &["apply", "-f", "-"], &install).await;
         let rollout = ["rollout", "status", "deployment/registry-operator", "--timeout=120s"];
         kubectl(&[&rollout[..], &["--namespace", SYSTEM]].concat()).await;
-        assert_eq!(lives(kube, "orders").await, before, "with an operator by kubectl");
+        assert_eq!(kube.lives("orders").await, before, "with an operator by kubectl");
 
         let words = ["upgrade", "--install", RELEASE, OPERATOR, "--namespace", SYSTEM, "--wait"];
         let test = ["--set", "image.tag=test"];
@@ -89,7 +76,7 @@ async fn an_operator_that_goes_and_comes_back_touches_no_node() {
         assert!(refused.stderr.contains("cannot be imported"), "{}", refused.stderr);
         helm(&[&words[..], &test, &["--take-ownership"]].concat()).await;
         helm(&["test", RELEASE, "--namespace", SYSTEM]).await;
-        assert_eq!(lives(kube, "orders").await, before, "with an operator by helm");
+        assert_eq!(kube.lives("orders").await, before, "with an operator by helm");
     })
     .await;
 }

@@ -8,5 +8,10 @@
 mod support;
 
 mod charts;
+mod failover;
+mod founding;
 mod ground;
+mod repair;
+mod roll;
 mod rules;
+mod scale;

@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use k8s_openapi::api::core::v1::Pod;
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::command::succeed;
+use super::pods::uid;
 
 /// The faults of one test cluster. What a test broke is mended after it, whatever its outcome.
 #[derive(Debug)]
@@ -29,6 +33,25 @@ impl Faults {
     pub async fn start_node(&self, index: usize) {
         self.mended("start-node", &index.to_string());
         self.testcluster(&["start-node", &index.to_string()]).await;
+    }
+
+    /// `kill -9` for the node process in a data pod. The processes of the test cluster are processes of this machine.
+    pub fn kill_process(&self, pod: &Pod) {
+        // The driver of control groups writes the UID with underscores or with dashes.
+        let uid = uid(pod);
+        let is_of_pod = |groups: &str| groups.contains(uid) || groups.contains(&uid.replace('-', "_"));
+        let processes = std::fs::read_dir("/proc").expect("/proc is there");
+        let mut killed = 0;
+        for process in processes.flatten().map(|entry| entry.path()) {
+            let text = |file: &str| std::fs::read_to_string(process.join(file)).unwrap_or_default();
+            if text("comm").trim() == "registry" && is_of_pod(&text("cgroup")) {
+                let id = process.file_name().and_then(|id| id.to_str()?.parse().ok()).expect("a process id");
+                kill_process(Pid::from_raw(id).expect("above zero"), Signal::KILL)
+                    .expect("the tests run as root");
+                killed += 1;
+            }
+        }
+        assert_eq!(killed, 1, "one node process in the pod");
     }
 
     /// Nothing passes to or from these pod addresses.

@@ -38,6 +38,21 @@ impl Kube {
         .await
     }
 
+    /// One pod.
+    pub async fn pod(&self, name: &str) -> Pod {
+        self.api::<Pod>().get(name).await.unwrap_or_else(|error| panic!("pod {name}: {error}"))
+    }
+
+    /// UID and restarts of each data pod: equal as long as no node was touched.
+    pub async fn lives(&self, cluster: &str) -> Vec<(String, String, i32)> {
+        let restarts = |pod: &Pod| {
+            let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+            containers.into_iter().flatten().map(|container| container.restart_count).sum()
+        };
+        let pods = self.pods(cluster).await;
+        pods.iter().map(|pod| (name(pod).to_owned(), uid(pod).to_owned(), restarts(pod))).collect()
+    }
+
     /// Deletes a pod as a user does, with its grace period.
     pub async fn delete_pod(&self, name: &str) {
         self.api::<Pod>().delete(name, &DeleteParams::default()).await.expect("the pod is there");
@@ -83,4 +98,9 @@ pub fn address(pod: &Pod) -> Option<&str> {
 /// The node that it runs on.
 pub fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref()
+}
+
+/// What tells a pod from its successor of the same name.
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().expect("every pod has a UID")
 }
