@@ -8,15 +8,12 @@ use registry_tests::wait::until_true;
 use serde_json::json;
 
 use crate::support::command::{helm, kubectl, run, succeed};
+use crate::support::operator::{RELEASE, SYSTEM};
 use crate::support::stage::{Tier, Turn, on_kubernetes};
 
 const CLUSTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/registry-cluster");
 const OPERATOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/registry-operator");
 const INSTALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../manifests/install.yaml");
-
-/// Where the operator is, and the name of its release.
-const SYSTEM: &str = "registry-system";
-const RELEASE: &str = "registry-operator";
 
 #[tokio::test]
 async fn a_release_of_a_cluster_is_a_registry_and_leaves_its_disks() {

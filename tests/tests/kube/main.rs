@@ -8,10 +8,15 @@
 mod support;
 
 mod charts;
+mod crash;
 mod failover;
 mod founding;
 mod ground;
+mod neighbours;
+mod network;
+mod nodes;
 mod repair;
+mod rest;
 mod roll;
 mod rules;
 mod scale;

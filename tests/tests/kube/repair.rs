@@ -3,52 +3,20 @@
 use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, ListParams};
 use registry_tests::wait::until;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::command::kubectl;
 use crate::support::objects::{SETTLING, leader, member};
-use crate::support::pods::uid;
-use crate::support::stage::{Kube, Tier, Turn, on_kubernetes};
-
-/// Deletes pod and claim as a user does whose disk is broken, and waits until the member is whole again under
-/// another id.
-async fn lose_disk(kube: &Kube, pod: &str, before: &Value) -> Value {
-    let old = uid(&kube.pod(pod).await).to_owned();
-    let begun = Instant::now();
-    kube.api::<PersistentVolumeClaim>()
-        .delete(&format!("data-{pod}"), &DeleteParams::default())
-        .await
-        .expect("the claim is there");
-    kube.api::<k8s_openapi::api::core::v1::Pod>()
-        .delete(pod, &DeleteParams::default())
-        .await
-        .expect("the pod is there");
-    until(&format!("{pod} to have a successor"), SETTLING, || async {
-        let pods = kube.pods("orders").await;
-        let successor = pods.iter().find(|one| one.metadata.name.as_deref() == Some(pod));
-        if successor.is_some_and(|one| uid(one) != old) { Ok(()) } else { Err(kube.status("orders").await) }
-    })
-    .await;
-    let was = member(before, pod)["raftID"].as_i64().expect("an id");
-    let status = until(&format!("{pod} to be a member with a new id"), SETTLING, || async {
-        let status = kube.status("orders").await.expect("it is there");
-        let id = member(&status, pod)["raftID"].as_i64();
-        if id.is_some_and(|id| id > was) { Ok(status) } else { Err(status.to_string()) }
-    })
-    .await;
-    println!("{pod}: raft id {was}, then {}", member(&status, pod)["raftID"]);
-    kube.wait_until_settled("orders", 3, &format!("repair of the disk of {pod}"), begun).await
-}
+use crate::support::stage::{Tier, Turn, on_kubernetes};
 
 #[tokio::test]
 async fn a_lost_disk_of_a_middle_ordinal_is_repaired_in_place_under_a_new_id() {
     on_kubernetes("disk", Tier::Quick, Turn::Shared, async |kube| {
         let before = kube.found("orders", 3).await;
         let workload = kube.start_workload("orders").await;
-        lose_disk(kube, "orders-1", &before).await;
+        kube.lose_disk("orders", "orders-1", &before).await;
         workload.finish_unharmed().await;
     })
     .await;
@@ -59,10 +27,10 @@ async fn the_disks_of_the_founder_and_of_the_leader_are_repaired_as_any_other() 
     on_kubernetes("disks", Tier::All, Turn::Shared, async |kube| {
         let mut status = kube.found("orders", 3).await;
         let workload = kube.start_workload("orders").await;
-        status = lose_disk(kube, "orders-0", &status).await;
+        status = kube.lose_disk("orders", "orders-0", &status).await;
         let leads = leader(&status).to_owned();
-        status = lose_disk(kube, &leads, &status).await;
-        lose_disk(kube, "orders-2", &status).await;
+        status = kube.lose_disk("orders", &leads, &status).await;
+        kube.lose_disk("orders", "orders-2", &status).await;
         workload.finish_unharmed().await;
     })
     .await;

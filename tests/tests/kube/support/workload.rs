@@ -26,13 +26,22 @@ impl Kube {
     /// Starts it against the client service of a cluster, and waits until its first writes are acknowledged.
     /// One for each test.
     pub async fn start_workload(&self, cluster: &str) -> Workload {
+        self.start_workload_by(cluster, None).await
+    }
+
+    /// The same on a node that will not be broken.
+    pub async fn start_workload_on(&self, cluster: &str, node: &str) -> Workload {
+        self.start_workload_by(cluster, Some(node)).await
+    }
+
+    async fn start_workload_by(&self, cluster: &str, node: Option<&str>) -> Workload {
         let namespace = format!("{}-client", self.namespace);
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("a namespace");
         namespaces.create(&PostParams::default(), &object).await.expect("a new namespace");
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let endpoint = format!("{cluster}.{}.svc:8080", self.namespace);
-        pods.create(&PostParams::default(), &pod(&endpoint)).await.expect("a new pod");
+        pods.create(&PostParams::default(), &pod(&endpoint, node)).await.expect("a new pod");
         let ip = until("the workload to have an address", LIMIT, || async {
             let pod = pods.get("workload").await.map_err(|error| error.to_string())?;
             pod.status.and_then(|status| status.pod_ip).ok_or("none yet".to_owned())
@@ -106,10 +115,11 @@ impl Workload {
     }
 }
 
-fn pod(endpoint: &str) -> Pod {
+fn pod(endpoint: &str, node: Option<&str>) -> Pod {
     serde_json::from_value(json!({
         "metadata": {"name": "workload"},
         "spec": {
+            "nodeName": node,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
             "containers": [{
