@@ -22,7 +22,9 @@ pub fn binaries() -> &'static Binaries {
             return Binaries { registry: folder.join("registry"), registryctl: folder.join("registryctl") };
         }
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "-p", "registry", "-p", "registryctl", "--bins", "--message-format=json"]);
+        // All packages and an example: dependencies then have the features that they have for tests, and are not
+        // compiled a second time.
+        cargo.args(["build", "--workspace", "--bins", "--example", "render", "--message-format=json"]);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }
