@@ -98,7 +98,7 @@ pub struct RegistryClusterSpec {
     #[serde(default)]
     pub storage: Storage,
 
-    /// CPU and memory of each node (default: no requests, no limits). A change restarts the nodes.
+    /// CPU and memory of each node (default: requests of 100m and 128Mi, no limits). A change restarts the nodes.
     #[serde(default)]
     pub resources: Resources,
 

@@ -15,13 +15,16 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::access::TOKEN_KEY;
 use super::config_map::{CONFIG_DIR, DATA_DIR, FILE};
 use super::names::{CLIENT_PORT, CONTAINER, DATA, HTTP_PORT, Owner, PEER_PORT};
-use crate::crd::pod::Amounts;
+use crate::crd::pod::{Amounts, Resources};
 use crate::crd::{RegistryClusterSpec, Strictness};
 
 /// User and group of the process, as in the image: nobody special.
 const USER: i64 = 65_532;
 /// More than a stop takes (P/N9): 1 s for leadership, 1 s of lingering, 10 s of draining.
 const GRACE_SECONDS: i64 = 30;
+/// What a node is given that asks for nothing: enough for its heartbeats, and for its memory while it is nearly empty.
+const LEAST_CPU: &str = "100m";
+const LEAST_MEMORY: &str = "128Mi";
 
 pub(super) fn pod_spec(owner: &Owner, spec: &RegistryClusterSpec, image: &str) -> PodSpec {
     let template = &spec.pod_template;
@@ -68,11 +71,7 @@ fn container(spec: &RegistryClusterSpec, image: &str) -> Container {
         args: Some(vec!["serve".into(), "--config".into(), format!("{CONFIG_DIR}/{FILE}")]),
         env: Some(environment(spec)),
         ports: Some(vec![port("grpc", CLIENT_PORT), port("peer", PEER_PORT), port("http", HTTP_PORT)]),
-        resources: Some(ResourceRequirements {
-            requests: spec.resources.requests.as_ref().and_then(quantities),
-            limits: spec.resources.limits.as_ref().and_then(quantities),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(resources(&spec.resources)),
         // Ten minutes for reading a large snapshot and log; every second, so that a small one is soon ready.
         startup_probe: Some(probe("/livez", 1, 600)),
         // A minute: a process that is merely slow must not be killed, and a death costs an election.
@@ -114,6 +113,21 @@ fn environment(spec: &RegistryClusterSpec) -> Vec<EnvVar> {
         ..EnvVar::default()
     });
     std::iter::once(name).chain(given).collect()
+}
+
+/// As the user says. Who says nothing gets a small share for sure: a pod without any request is the last to run on
+/// a busy machine, and misses its heartbeats there.
+fn resources(wanted: &Resources) -> ResourceRequirements {
+    let share = || {
+        let of = |name: &str, amount: &str| (name.to_owned(), Quantity(amount.to_owned()));
+        BTreeMap::from([of("cpu", LEAST_CPU), of("memory", LEAST_MEMORY)])
+    };
+    let requests = match (&wanted.requests, &wanted.limits) {
+        (None, None) => Some(share()),
+        (requests, _) => requests.as_ref().and_then(quantities),
+    };
+    let limits = wanted.limits.as_ref().and_then(quantities);
+    ResourceRequirements { requests, limits, ..ResourceRequirements::default() }
 }
 
 fn quantities(amounts: &Amounts) -> Option<BTreeMap<String, Quantity>> {

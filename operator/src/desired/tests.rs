@@ -230,6 +230,17 @@ fn what_the_user_gives_reaches_the_pod() {
 }
 
 #[test]
+fn a_node_that_asks_for_nothing_has_a_share_for_sure_and_no_limit() {
+    let share = serde_json::to_value(pod(&spec())).unwrap()["containers"][0]["resources"].clone();
+    assert_eq!(share, json!({ "requests": { "cpu": "100m", "memory": "128Mi" } }));
+    let mut spec = spec();
+    // Requests of the operator's own could be above the user's limits.
+    spec.resources.limits = Some(Amounts { cpu: Some(Amount::Text("50m".into())), ..Amounts::default() });
+    let limited = serde_json::to_value(pod(&spec)).unwrap()["containers"][0]["resources"].clone();
+    assert_eq!(limited, json!({ "limits": { "cpu": "50m" } }));
+}
+
+#[test]
 fn nodes_find_each_other_before_they_are_ready_and_clients_only_those_that_are() {
     let objects = all(&spec());
     let peers = objects.peers.spec.unwrap();
