@@ -72,6 +72,7 @@ pub enum Call {
 
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of a history are answers")]
 pub enum Outcome {
     /// It was answered.
     Answered(Answer),
@@ -83,6 +84,7 @@ pub enum Outcome {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "as large as the messages are; kept one by one in a list")]
 pub enum Answer {
     /// Of Register.
     Registered(v1::ServiceRegisterResponse),
@@ -115,6 +117,8 @@ pub struct Watch {
     pub opened: Time,
     /// Messages in the order in which they came, with the time of each.
     pub messages: Vec<(Time, v1::WatchResponse)>,
+    /// When it ended or was given up; `None` = open to the end of the run.
+    pub closed: Option<Time>,
 }
 
 /// The hash of the state of a node.

@@ -105,7 +105,7 @@ impl Recorder {
         let opened = self.now();
         let mut history = self.lock();
         let (watcher, node) = (watcher.to_owned(), node.to_owned());
-        history.watches.push(Watch { watcher, node, request, opened, messages: Vec::new() });
+        history.watches.push(Watch { watcher, node, request, opened, messages: Vec::new(), closed: None });
         OpenWatch(history.watches.len() - 1)
     }
 
@@ -113,6 +113,12 @@ impl Recorder {
     pub fn told(&self, watch: OpenWatch, message: v1::WatchResponse) {
         let now = self.now();
         self.lock().watches[watch.0].messages.push((now, message));
+    }
+
+    /// Records that the stream of a watch has ended or is given up.
+    pub fn closed(&self, watch: OpenWatch) {
+        let now = self.now();
+        self.lock().watches[watch.0].closed = Some(now);
     }
 
     /// Records that the process of a node begins, to be called just before.
