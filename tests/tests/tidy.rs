@@ -4,12 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Longest file, without its unit tests. What is longer is listed with the reason.
+/// Longest file, without its unit tests.
 const FILE_LINES: usize = 450;
-
-/// Files that may be longer, each with the reason why it is one subject all the same.
-const LONG_FILES: &[(&str, usize, &str)] =
-    &[("registry/wal/src/sim_disk.rs", 480, "a disk and every way in which it fails, for tests only")];
 
 /// Longest function. The one exception says a sentence for each reason of an error, in one match.
 const FUNCTION_LINES: usize = 75;
@@ -53,10 +49,8 @@ fn files_are_short_enough_to_read() {
     let mut long = Vec::new();
     for (name, text) in sources() {
         let lines = without_tests(&text).len();
-        let limit =
-            LONG_FILES.iter().find(|(file, ..)| *file == name).map_or(FILE_LINES, |(_, limit, _)| *limit);
-        if lines > limit && !is_test_code(&name) {
-            long.push(format!("{name}: {lines} lines, the limit is {limit}"));
+        if lines > FILE_LINES && !is_test_code(&name) {
+            long.push(format!("{name}: {lines} lines, the limit is {FILE_LINES}"));
         }
     }
     assert!(long.is_empty(), "split these by subject:\n{}", long.join("\n"));

@@ -179,4 +179,8 @@ impl Drop for Progress {
 #[cfg(test)]
 mod golden_admin_test;
 #[cfg(test)]
+mod golden_cluster_test;
+#[cfg(test)]
+mod golden_help_test;
+#[cfg(test)]
 mod golden_test;

@@ -1,17 +1,18 @@
-use std::collections::BTreeMap;
-
 use futures::FutureExt;
-use proptest::prelude::*;
-use prost::Message;
 use registry_proto::v1;
-use registry_state::State;
 use tokio::time::{advance, timeout};
 use tonic::Code;
 
+use self::reader::Reader;
 use super::*;
 use crate::error::reason_of;
 use crate::server::convert::Scope;
 use crate::testbed::{Testbed, founded, register};
+
+#[path = "session_property_test.rs"]
+mod property;
+#[path = "session_reader_test.rs"]
+mod reader;
 
 fn service(name: &str) -> Scope {
     Scope::Service { namespace: "default".into(), service_name: name.into() }
@@ -31,108 +32,6 @@ fn snapshot(testbed: &Arc<Testbed>, scope: Scope) -> Session {
 
 fn after(testbed: &Arc<Testbed>, scope: Scope, revision: u64) -> Session {
     open(testbed, scope, OPTIONS, Begin::After { epoch: 42, revision })
-}
-
-/// What a client makes of a watch, checking every rule that it can see.
-#[derive(Default)]
-struct Reader {
-    view: BTreeMap<(String, String, String), u64>,
-    collected: Vec<v1::Instance>,
-    /// What is collected replaces the view.
-    replaces: bool,
-    /// Of an unfinished revision.
-    partial: Vec<v1::InstanceEvent>,
-    revision: u64,
-    synced: bool,
-    kinds: Vec<WatchKind>,
-    headed: bool,
-}
-
-type Key = (String, String, String);
-
-fn key(instance: &v1::Instance) -> Key {
-    (instance.namespace.clone(), instance.service_name.clone(), instance.instance_id.clone())
-}
-
-impl Reader {
-    fn read(&mut self, message: WatchResponse) {
-        // What a client decodes: the raw message is the public one on the wire.
-        let message = v1::WatchResponse::decode(&message.encode_to_vec()[..]).unwrap();
-        assert!(message.encoded_len() <= 1 << 20, "{} bytes", message.encoded_len());
-        let kind = message.kind();
-        self.kinds.push(kind);
-        let always = matches!(kind, WatchKind::Synced | WatchKind::Bookmark) || !self.headed;
-        assert!(!always || message.header.is_some(), "{kind:?} without header");
-        self.headed = true;
-        if message.revision > 0 {
-            assert!(message.revision >= self.revision, "{} after {}", message.revision, self.revision);
-        }
-        match kind {
-            WatchKind::Snapshot => {
-                self.replaces = true;
-                self.collected.extend(message.instances);
-            }
-            WatchKind::Compacted => (self.replaces, self.synced) = (true, false),
-            WatchKind::EpochChanged => (self.replaces, self.synced, self.revision) = (true, false, 0),
-            WatchKind::Synced => {
-                if std::mem::take(&mut self.replaces) {
-                    self.view = self.collected.drain(..).map(|i| (key(&i), i.revision)).collect();
-                }
-                self.synced = true;
-                self.revision = message.revision;
-            }
-            WatchKind::Changes => self.apply(&message),
-            WatchKind::Bookmark => self.revision = message.revision,
-            WatchKind::Resync | WatchKind::Closing => assert!(message.retry_after.is_some()),
-            WatchKind::Unspecified => panic!("an unnamed message"),
-        }
-    }
-
-    fn apply(&mut self, message: &v1::WatchResponse) {
-        for changes in &message.changes {
-            assert!(changes.revision > self.revision, "{} again", changes.revision);
-            self.partial.extend(changes.events.iter().cloned());
-            if changes.more {
-                continue;
-            }
-            for event in self.partial.drain(..) {
-                let instance = event.instance.clone().unwrap();
-                match event.kind() {
-                    v1::EventKind::Added => {
-                        assert_eq!(self.view.insert(key(&instance), instance.revision), None);
-                    }
-                    v1::EventKind::Updated => {
-                        let before = self.view.insert(key(&instance), instance.revision);
-                        assert_eq!(before, event.previous.map(|previous| previous.revision));
-                    }
-                    v1::EventKind::Removed => {
-                        assert_eq!(self.view.remove(&key(&instance)), Some(instance.revision));
-                    }
-                    v1::EventKind::Unspecified => panic!("an unnamed event"),
-                }
-            }
-            self.revision = changes.revision;
-        }
-        if self.partial.is_empty() {
-            assert_eq!(message.revision, self.revision, "the token is that of the last whole revision");
-        }
-    }
-
-    /// The view equals what the state has.
-    fn agrees(&self, state: &State, scope: &Scope) {
-        let expected: BTreeMap<Key, u64> = state
-            .services_from(None)
-            .filter(|service| covers(scope, &service.key().namespace, &service.key().name))
-            .flat_map(|service| service.instances())
-            .map(|record| {
-                let service = &record.service;
-                let key =
-                    (service.namespace.to_string(), service.name.to_string(), record.instance_id.to_string());
-                (key, record.revision)
-            })
-            .collect();
-        assert_eq!(self.view, expected, "at revision {}", self.revision);
-    }
 }
 
 /// Reads all that is there now.
@@ -429,80 +328,4 @@ async fn changes_of_a_batch_too_large_for_a_message_come_in_parts() {
     assert!(reader.kinds.len() > 6, "{:?}", reader.kinds);
     assert_eq!(reader.revision, 1);
     reader.agrees(&testbed.state(), &service("a"));
-}
-
-#[derive(Debug, Clone)]
-enum Action {
-    Register(u8, u8, u8),
-    Deregister(u8, u8),
-    Read(usize),
-    Reconnect,
-    Install,
-}
-
-fn action() -> impl Strategy<Value = Action> {
-    prop_oneof![
-        6 => (0..3_u8, 0..6_u8, 0..3_u8).prop_map(|(service, id, zone)| Action::Register(service, id, zone)),
-        2 => (0..3_u8, 0..6_u8).prop_map(|(service, id)| Action::Deregister(service, id)),
-        4 => (0..4_usize).prop_map(Action::Read),
-        1 => Just(Action::Reconnect),
-        1 => Just(Action::Install),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-    #[test]
-    fn whatever_happens_the_view_is_that_of_the_state_at_the_same_revision(
-        actions in prop::collection::vec(action(), 1..120),
-        history in 1_u64..40,
-        which in 0..3_usize,
-    ) {
-        let scope = [service("s1"), Scope::Namespace("default".into()), Scope::All][which].clone();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let testbed = Testbed::new(history);
-            let mut reader = Reader::default();
-            let mut session = snapshot(&testbed, scope.clone());
-            for action in actions {
-                match action {
-                    Action::Register(service, id, zone) => {
-                        let service = if service == 2 { "other/s1".into() } else { format!("s{service}") };
-                        testbed.apply(register(&service, &id.to_string(), 0, &format!("z{zone}")));
-                    }
-                    Action::Deregister(service, id) => testbed.deregister(&format!("s{service}"), &id.to_string()),
-                    Action::Read(count) => {
-                        for _ in 0..count {
-                            match timeout(Duration::from_millis(1), session.next()).await {
-                                Ok(message) => reader.read(message.unwrap().unwrap()),
-                                Err(_) => break,
-                            }
-                            check(&reader, &testbed, &scope);
-                        }
-                    }
-                    Action::Reconnect if reader.synced => {
-                        reader.partial.clear();
-                        reader.headed = false;
-                        session = after(&testbed, scope.clone(), reader.revision);
-                    }
-                    Action::Reconnect => {}
-                    Action::Install => testbed.install(testbed.state()),
-                }
-            }
-            prop_assert!(drain(&mut session, &mut reader).await.is_none());
-            check(&reader, &testbed, &scope);
-            reader.agrees(&testbed.state(), &scope);
-            Ok(())
-        })?;
-    }
-}
-
-/// Whenever the reader stands at a revision, its view is that of the state of then.
-fn check(reader: &Reader, testbed: &Testbed, scope: &Scope) {
-    if !reader.synced || !reader.partial.is_empty() {
-        return;
-    }
-    let past = testbed.past.lock().unwrap();
-    let then = past.iter().find(|state| state.revision() == reader.revision).expect("a revision that was");
-    reader.agrees(then, scope);
 }

@@ -9,7 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::contents::Contents;
+use self::file::SimFile;
 use crate::disk::{Disk, DiskFile};
+
+mod contents;
+mod file;
 
 /// Pages have this many bytes; a page that is torn has the first bytes new and the others old.
 pub const PAGE_BYTES: usize = 4096;
@@ -78,21 +83,6 @@ struct State {
 enum Change {
     Set(String, u64),
     Remove(String),
-}
-
-/// Bytes are shared until they differ, so that forks and crashes are cheap: exhaustive tests make thousands.
-#[derive(Debug, Clone, Default)]
-struct Contents {
-    now: Arc<Vec<u8>>,
-    durable: Arc<Vec<u8>>,
-    dirty: BTreeSet<u64>,
-}
-
-#[derive(Debug)]
-struct SimFile {
-    disk: SimDisk,
-    id: u64,
-    life: u64,
 }
 
 impl SimDisk {
@@ -285,57 +275,6 @@ impl Change {
     }
 }
 
-impl Contents {
-    fn crash(&mut self, mut fate: impl FnMut(u64) -> Fate) {
-        for page in std::mem::take(&mut self.dirty) {
-            match fate(page) {
-                Fate::Lost => {}
-                Fate::Kept => self.keep(page, PAGE_BYTES),
-                Fate::Torn(bytes) => self.keep(page, bytes.min(PAGE_BYTES)),
-            }
-        }
-        self.now = Arc::clone(&self.durable);
-    }
-
-    fn sync(&mut self) {
-        let size = self.now.len();
-        if self.durable.len() < size {
-            Arc::make_mut(&mut self.durable).resize(size, 0);
-        }
-        for page in std::mem::take(&mut self.dirty) {
-            self.keep(page, PAGE_BYTES);
-        }
-    }
-
-    /// Makes the first bytes of a page durable.
-    fn keep(&mut self, page: u64, bytes: usize) {
-        let from = page as usize * PAGE_BYTES;
-        let to = (from + bytes).min(self.now.len());
-        if from < to {
-            let durable = Arc::make_mut(&mut self.durable);
-            durable.resize(durable.len().max(to), 0);
-            durable[from..to].copy_from_slice(&self.now[from..to]);
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8], from: usize) {
-        let to = from + bytes.len();
-        if to > self.now.len() {
-            self.resize(to);
-        }
-        Arc::make_mut(&mut self.now)[from..to].copy_from_slice(bytes);
-        self.dirty.extend((from / PAGE_BYTES) as u64..to.div_ceil(PAGE_BYTES) as u64);
-    }
-
-    fn resize(&mut self, bytes: usize) {
-        Arc::make_mut(&mut self.now).resize(bytes, 0);
-        // Cutting a file is journalled; what it cut never comes back.
-        if bytes < self.durable.len() {
-            Arc::make_mut(&mut self.durable).truncate(bytes);
-        }
-    }
-}
-
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(self.lock().names.keys().cloned().collect())
@@ -390,85 +329,5 @@ impl Disk for SimDisk {
 
     fn describe(&self, name: &str) -> String {
         format!("sim:/{name}")
-    }
-}
-
-impl SimFile {
-    fn with<T>(&self, body: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.disk.lock();
-        if state.life != self.life {
-            return Err(io::Error::other("the simulated machine crashed"));
-        }
-        body(&mut state)
-    }
-}
-
-/// The contents behind an open file: present as long as the machine lives, even without a name.
-fn contents(state: &mut State, id: u64) -> io::Result<&mut Contents> {
-    state.files.get_mut(&id).ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-impl DiskFile for SimFile {
-    fn size(&self) -> io::Result<u64> {
-        self.with(|state| Ok(contents(state, self.id)?.now.len() as u64))
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.with(|state| {
-            let limit = match state.fault(SimOperation::Read) {
-                Some(Fault::Error(kind)) => return Err(kind.into()),
-                Some(Fault::Short(bytes)) => bytes,
-                None => usize::MAX,
-            };
-            let now = &contents(state, self.id)?.now;
-            let rest = now.get(offset as usize..).unwrap_or_default();
-            let count = rest.len().min(buffer.len()).min(limit);
-            buffer[..count].copy_from_slice(&rest[..count]);
-            Ok(count)
-        })
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.with(|state| {
-            let bytes = match state.fault(SimOperation::Write) {
-                Some(Fault::Error(kind)) => return Err(kind.into()),
-                Some(Fault::Short(limit)) => &bytes[..limit.min(bytes.len())],
-                None => bytes,
-            };
-            let size = contents(state, self.id)?.now.len() as u64;
-            state.check_room((offset + bytes.len() as u64).saturating_sub(size))?;
-            contents(state, self.id)?.write(bytes, offset as usize);
-            Ok(bytes.len())
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.with(|state| {
-            state.check(SimOperation::Sync)?;
-            state.syncs += 1;
-            contents(state, self.id)?.sync();
-            Ok(())
-        })
-    }
-
-    fn allocate(&self, bytes: u64) -> io::Result<()> {
-        self.with(|state| {
-            state.check(SimOperation::Allocate)?;
-            let size = contents(state, self.id)?.now.len() as u64;
-            state.check_room(bytes.saturating_sub(size))?;
-            if bytes > size {
-                contents(state, self.id)?.resize(bytes as usize);
-            }
-            Ok(())
-        })
-    }
-
-    fn set_size(&self, bytes: u64) -> io::Result<()> {
-        self.with(|state| {
-            let size = contents(state, self.id)?.now.len() as u64;
-            state.check_room(bytes.saturating_sub(size))?;
-            contents(state, self.id)?.resize(bytes as usize);
-            Ok(())
-        })
     }
 }
