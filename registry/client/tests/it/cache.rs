@@ -4,13 +4,22 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use registry_client::v1::{EventCause, Position};
-use registry_client::{CacheEvent, CacheOptions, ServiceCache};
+use registry_client::{CacheEvent, CacheEvents, CacheOptions, Client, ServiceCache};
 
 use crate::mock::{Mock, instance, until};
 use crate::net::Reach;
 
 fn ids(cache: &ServiceCache) -> BTreeSet<String> {
     cache.view().instances().map(|instance| instance.instance_id.clone()).collect()
+}
+
+/// A cache of a service without instances, and its events from now on.
+async fn followed(client: &Client) -> (ServiceCache, CacheEvents) {
+    let cache = client.cache("orders");
+    cache.synced().await.unwrap();
+    let mut events = cache.events();
+    assert!(matches!(events.next().await, Some(CacheEvent::Reset(view)) if view.is_empty()));
+    (cache, events)
 }
 
 #[tokio::test]
@@ -54,10 +63,7 @@ async fn a_cache_serves_its_last_view_while_the_registry_is_away_and_heals_by_it
 async fn events_tell_each_revision_once_whatever_happens_to_the_nodes() {
     let mock = Mock::new(3);
     let client = mock.client().await;
-    let cache = client.cache("orders");
-    cache.synced().await.unwrap();
-    let mut events = cache.events();
-    assert!(matches!(events.next().await, Some(CacheEvent::Reset(view)) if view.is_empty()));
+    let (_cache, mut events) = followed(&client).await;
     for revision in 1..=40_u64 {
         client.register(instance(u32::try_from(revision).unwrap())).await.unwrap();
         if revision % 7 == 0 {
@@ -74,10 +80,7 @@ async fn events_tell_each_revision_once_whatever_happens_to_the_nodes() {
 async fn a_reader_that_is_too_far_behind_gets_the_whole_view() {
     let mock = Mock::new(1);
     let client = mock.client().await;
-    let cache = client.cache("orders");
-    cache.synced().await.unwrap();
-    let mut events = cache.events();
-    events.next().await;
+    let (cache, mut events) = followed(&client).await;
     for port in 1..=1100 {
         mock.store().register(&instance(port), None).unwrap();
     }
@@ -90,10 +93,7 @@ async fn a_reader_that_is_too_far_behind_gets_the_whole_view() {
 async fn a_prompt_reader_gets_every_event_of_a_long_backlog() {
     let mock = Mock::new(1);
     let client = mock.client().await;
-    let cache = client.cache("orders");
-    cache.synced().await.unwrap();
-    let mut events = cache.events();
-    events.next().await;
+    let (cache, mut events) = followed(&client).await;
     let endpoint = mock.endpoints()[0].clone();
     mock.net.kill(&endpoint);
     until("the cache knows", || !cache.is_connected()).await;
