@@ -1,11 +1,11 @@
 //! Whole reconciles against an API server and nodes in memory.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt as _;
-use kube::ResourceExt as _;
 use kube::runtime::events::{Recorder, Reporter};
+use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::*;
@@ -16,7 +16,7 @@ use crate::error::Weight;
 use crate::health::Health;
 use crate::members::Members;
 use crate::metrics::Metrics;
-use crate::stores::{Reporting, Scope, Stores};
+use crate::stores::{Reporting, Scope, Seen, Stores};
 use crate::testing::fake_api::FakeApi;
 use crate::testing::fake_nodes::FakeNodes;
 use crate::testing::fake_sets;
@@ -79,32 +79,29 @@ impl World {
         panic!("it never comes to rest: {:?}", self.cluster()["status"]);
     }
 
+    /// Waits until the watches show all that carries our label as it is.
     async fn watches_told(&self) {
-        let told = |resource: &str, seen: &dyn Fn(&str) -> Option<String>| {
-            self.api.all(resource).iter().all(|object| {
-                let name = object["metadata"]["name"].as_str().unwrap();
-                let ours = object["metadata"]["labels"].get(crate::crd::CLUSTER_LABEL).is_some();
-                !ours || seen(name).as_deref() == object["metadata"]["resourceVersion"].as_str()
-            })
-        };
         let stores = &self.context.stores;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            let pods = |name: &str| stores.pods.get("default", name)?.resource_version();
-            let claims = |name: &str| stores.claims.get("default", name)?.resource_version();
-            let sets = |name: &str| stores.sets.get("default", name)?.resource_version();
-            let maps = |name: &str| stores.config_maps.get("default", name)?.resource_version();
-            let count = stores.pods.filter("default", |_| true).len();
-            if told("pods", &pods)
-                && told("persistentvolumeclaims", &claims)
-                && told("statefulsets", &sets)
-                && told("configmaps", &maps)
-                && count == self.api.all("pods").len()
-            {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the watches do not tell");
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        self.told("pods", &stores.pods).await;
+        self.told("persistentvolumeclaims", &stores.claims).await;
+        self.told("statefulsets", &stores.sets).await;
+        self.told("configmaps", &stores.config_maps).await;
+    }
+
+    async fn told<K: Resource<DynamicType = ()> + Clone>(&self, resource: &str, seen: &Seen<K>) {
+        let objects = self.api.all(resource);
+        let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
+        let removed = seen.filter("default", |seen| objects.iter().all(|it| name(it) != seen.name_any()));
+        let ours =
+            objects.iter().filter(|it| it["metadata"]["labels"].get(crate::crd::CLUSTER_LABEL).is_some());
+        let shown = ours.map(|it| (name(it), it["metadata"]["resourceVersion"].as_str()));
+        for (name, version) in shown.chain(removed.iter().map(|it| (it.name_any(), None))) {
+            let told =
+                |object: Option<&K>| object.and_then(|it| it.meta().resource_version.as_deref()) == version;
+            assert!(
+                seen.wait_for("default", &name, Duration::from_secs(10), told).await,
+                "{resource} {name}"
+            );
         }
     }
 }
