@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
 
+/// One for all operators of a namespace, unless told else.
+const LEASE_NAME: &str = "registry-operator";
+
 /// Keeps registry clusters on Kubernetes as their `RegistryCluster` objects say.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "registry-operator", version)]
@@ -40,12 +43,7 @@ pub struct Args {
     #[arg(long, env = "REGISTRY_OPERATOR_LEASE_NAMESPACE", value_name = "NAMESPACE")]
     pub lease_namespace: Option<String>,
     /// Name of that Lease
-    #[arg(
-        long,
-        env = "REGISTRY_OPERATOR_LEASE_NAME",
-        value_name = "NAME",
-        default_value = "registry-operator"
-    )]
+    #[arg(long, env = "REGISTRY_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = LEASE_NAME)]
     pub lease_name: String,
     /// Who holds it: the name of the pod, which no other running process has [default: a random one]
     #[arg(long, env = "REGISTRY_OPERATOR_IDENTITY", value_name = "NAME")]

@@ -3,79 +3,64 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 /// Upper bounds of the durations of reconciles, in seconds: members are asked for at most 2 s, and an
 /// admission waits for the log.
 const DURATION_BUCKETS: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0];
 
+/// A counter for each value of one label. All values are words of the program: reasons, steps, kinds.
+type Counters = Family<[(&'static str, String); 1], Counter>;
+
 /// All numbers. A clone is the same.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    registry: Arc<Registry>,
     reconciles: Counter,
     duration: Histogram,
-    errors: Family<Reason, Counter>,
-    steps: Family<Step, Counter>,
-    watch_errors: Family<Watch, Counter>,
-    events: Family<Reason, Counter>,
+    errors: Counters,
+    steps: Counters,
+    watch_errors: Counters,
+    events: Counters,
     leading: Gauge,
     crd_missing: Gauge,
     last_success: Gauge,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
-    reason: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Step {
-    step: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Watch {
-    watch: String,
+    registry: Arc<Registry>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("registry_operator");
-        let mut metrics = Self {
-            registry: Arc::default(),
-            reconciles: Counter::default(),
-            duration: Histogram::new(DURATION_BUCKETS),
-            errors: Family::default(),
-            steps: Family::default(),
-            watch_errors: Family::default(),
-            events: Family::default(),
-            leading: Gauge::default(),
-            crd_missing: Gauge::default(),
-            last_success: Gauge::default(),
-        };
-        registry.register("reconciles", "Reconciles of a cluster", metrics.reconciles.clone());
-        registry.register("reconcile_duration_seconds", "Time of one reconcile", metrics.duration.clone());
-        registry.register("reconcile_errors", "Reconciles that failed, by reason", metrics.errors.clone());
-        registry.register("steps", "Steps carried out, by kind", metrics.steps.clone());
-        registry.register("watch_errors", "Failures of watches", metrics.watch_errors.clone());
-        registry.register("events", "Events published, by reason", metrics.events.clone());
-        registry.register("leading", "1 while this operator holds the lease", metrics.leading.clone());
-        registry.register("crd_missing", "1 while the CRD is not there", metrics.crd_missing.clone());
-        registry.register(
-            "last_success_timestamp_seconds",
-            "Time of the last reconcile that did not fail",
-            metrics.last_success.clone(),
-        );
-        metrics.registry = Arc::new(registry);
-        metrics
+        let to = &mut registry;
+        let duration = Histogram::new(DURATION_BUCKETS);
+        let last_success = "Time of the last reconcile that did not fail";
+        Self {
+            reconciles: added(to, "reconciles", "Reconciles of a cluster", Counter::default()),
+            duration: added(to, "reconcile_duration_seconds", "Time of one reconcile", duration),
+            errors: added(to, "reconcile_errors", "Reconciles that failed, by reason", Counters::default()),
+            steps: added(to, "steps", "Steps carried out, by kind", Counters::default()),
+            watch_errors: added(to, "watch_errors", "Failures of watches", Counters::default()),
+            events: added(to, "events", "Events published, by reason", Counters::default()),
+            leading: added(to, "leading", "1 while this operator holds the lease", Gauge::default()),
+            crd_missing: added(to, "crd_missing", "1 while the CRD is not there", Gauge::default()),
+            last_success: added(to, "last_success_timestamp_seconds", last_success, Gauge::default()),
+            registry: Arc::new(registry),
+        }
     }
+}
+
+/// The metric, once the registry shows it under this name.
+fn added<M: Metric + Clone>(to: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    to.register(name, help, metric.clone());
+    metric
+}
+
+fn count(counters: &Counters, label: &'static str, value: &str) {
+    counters.get_or_create(&[(label, value.to_owned())]).inc();
 }
 
 impl Metrics {
@@ -84,28 +69,24 @@ impl Metrics {
         self.reconciles.inc();
         self.duration.observe(took.as_secs_f64());
         match failure {
-            Some(reason) => {
-                self.errors.get_or_create(&Reason { reason: reason.to_owned() }).inc();
-            }
-            None => {
-                self.last_success.set(jiff::Timestamp::now().as_second());
-            }
+            Some(reason) => count(&self.errors, "reason", reason),
+            None => drop(self.last_success.set(jiff::Timestamp::now().as_second())),
         }
     }
 
     /// A step was carried out.
     pub fn stepped(&self, step: &str) {
-        self.steps.get_or_create(&Step { step: step.to_owned() }).inc();
+        count(&self.steps, "step", step);
     }
 
     /// A watch failed.
     pub fn watch_failed(&self, watch: &str) {
-        self.watch_errors.get_or_create(&Watch { watch: watch.to_owned() }).inc();
+        count(&self.watch_errors, "watch", watch);
     }
 
     /// An event was published.
     pub fn event(&self, reason: &str) {
-        self.events.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+        count(&self.events, "reason", reason);
     }
 
     /// Whether this process holds the lease.
