@@ -13,12 +13,11 @@ use registry_proto::internal::admin_service_client::AdminServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 
+use crate::desired::names::PEER_PORT;
+
 pub mod error;
 
 pub use error::CallError;
-
-/// Port of the admin API in every pod.
-pub const PEER_PORT: u16 = 9080;
 
 /// Longest time for the status of one node, connecting included: answered from memory.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,8 +28,31 @@ const CHANGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time for founding a cluster: all nodes write, and an election follows.
 const FOUNDING_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest time that a leader waits for its successor.
-const TRANSFER_TIMEOUT_SECONDS: i64 = 5;
+/// A change of the membership or of the settings, as nodes take it.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Founds the cluster; the node must have the bytewise smallest name.
+    Found(api::InitializeRequest),
+    /// Admits a node as a learner.
+    Admit(api::AdmitMemberRequest),
+    /// Gives learners votes.
+    Promote(api::PromoteMemberRequest),
+    /// Removes members for good.
+    Remove(api::RemoveMemberRequest),
+    /// Hands leadership to another voter.
+    Transfer(api::TransferLeadershipRequest),
+    /// Replaces the settings that were read.
+    Settings(api::UpdateSettingsRequest),
+}
+
+impl Change {
+    fn limit(&self) -> Duration {
+        match self {
+            Self::Found(_) => FOUNDING_TIMEOUT,
+            _ => CHANGE_TIMEOUT,
+        }
+    }
+}
 
 /// The administrator's token of one cluster. Never shown, in no debug output either.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,73 +105,29 @@ impl Members {
     /// No answer in time, or a refusal.
     pub async fn status(&self, ip: &str, token: &Token) -> Result<api::StatusResponse, CallError> {
         let request = token.on(api::StatusRequest { state_hash: false }, STATUS_TIMEOUT);
-        within(STATUS_TIMEOUT, self.client(ip).status(request)).await
+        within(STATUS_TIMEOUT, self.client(ip).status(request)).await.map(Response::into_inner)
     }
 
-    /// Founds the cluster; the node must have the bytewise smallest name.
+    /// Has a node make a change.
     ///
     /// # Errors
-    /// As of `Initialize`.
-    pub async fn initialize(
-        &self,
-        ip: &str,
-        token: &Token,
-        request: api::InitializeRequest,
-    ) -> Result<api::InitializeResponse, CallError> {
-        within(FOUNDING_TIMEOUT, self.client(ip).initialize(token.on(request, FOUNDING_TIMEOUT))).await
-    }
-
-    /// Admits a node as a learner.
-    ///
-    /// # Errors
-    /// As of `AdmitMember`.
-    pub async fn admit(
-        &self,
-        ip: &str,
-        token: &Token,
-        request: api::AdmitMemberRequest,
-    ) -> Result<api::AdmitMemberResponse, CallError> {
-        within(CHANGE_TIMEOUT, self.client(ip).admit_member(token.on(request, CHANGE_TIMEOUT))).await
-    }
-
-    /// Gives learners votes.
-    ///
-    /// # Errors
-    /// As of `PromoteMember`.
-    pub async fn promote(
-        &self,
-        ip: &str,
-        token: &Token,
-        request: api::PromoteMemberRequest,
-    ) -> Result<api::PromoteMemberResponse, CallError> {
-        within(CHANGE_TIMEOUT, self.client(ip).promote_member(token.on(request, CHANGE_TIMEOUT))).await
-    }
-
-    /// Removes members for good.
-    ///
-    /// # Errors
-    /// As of `RemoveMember`.
-    pub async fn remove(
-        &self,
-        ip: &str,
-        token: &Token,
-        request: api::RemoveMemberRequest,
-    ) -> Result<api::RemoveMemberResponse, CallError> {
-        within(CHANGE_TIMEOUT, self.client(ip).remove_member(token.on(request, CHANGE_TIMEOUT))).await
-    }
-
-    /// Hands leadership to another voter.
-    ///
-    /// # Errors
-    /// As of `TransferLeadership`.
-    pub async fn transfer(
-        &self,
-        ip: &str,
-        token: &Token,
-        mut request: api::TransferLeadershipRequest,
-    ) -> Result<api::TransferLeadershipResponse, CallError> {
-        request.timeout = Some(prost_types::Duration { seconds: TRANSFER_TIMEOUT_SECONDS, nanos: 0 });
-        within(CHANGE_TIMEOUT, self.client(ip).transfer_leadership(token.on(request, CHANGE_TIMEOUT))).await
+    /// As of the call that the change stands for.
+    pub async fn change(&self, ip: &str, token: &Token, change: Change) -> Result<(), CallError> {
+        let mut client = self.client(ip);
+        let limit = change.limit();
+        let call = async {
+            match change {
+                Change::Found(request) => client.initialize(token.on(request, limit)).await.map(drop),
+                Change::Admit(request) => client.admit_member(token.on(request, limit)).await.map(drop),
+                Change::Promote(request) => client.promote_member(token.on(request, limit)).await.map(drop),
+                Change::Remove(request) => client.remove_member(token.on(request, limit)).await.map(drop),
+                Change::Transfer(request) => {
+                    client.transfer_leadership(token.on(request, limit)).await.map(drop)
+                }
+                Change::Settings(request) => client.update_settings(token.on(request, limit)).await.map(drop),
+            }
+        };
+        within(limit, call).await
     }
 
     /// Reads the settings of the cluster.
@@ -159,20 +137,7 @@ impl Members {
     pub async fn settings(&self, ip: &str, token: &Token) -> Result<api::ClusterSettings, CallError> {
         let request = token.on(api::GetSettingsRequest {}, STATUS_TIMEOUT);
         let answer = within(STATUS_TIMEOUT, self.client(ip).get_settings(request)).await?;
-        answer.settings.ok_or_else(|| CallError::unexpected("the answer has no settings"))
-    }
-
-    /// Replaces the settings that were read.
-    ///
-    /// # Errors
-    /// As of `UpdateSettings`.
-    pub async fn update_settings(
-        &self,
-        ip: &str,
-        token: &Token,
-        request: api::UpdateSettingsRequest,
-    ) -> Result<api::UpdateSettingsResponse, CallError> {
-        within(CHANGE_TIMEOUT, self.client(ip).update_settings(token.on(request, CHANGE_TIMEOUT))).await
+        answer.into_inner().settings.ok_or_else(|| CallError::unexpected("the answer has no settings"))
     }
 
     fn client(&self, ip: &str) -> Client {
@@ -181,12 +146,9 @@ impl Members {
     }
 }
 
-async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, CallError> {
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, CallError> {
     match tokio::time::timeout(limit, call).await {
-        Ok(Ok(answer)) => Ok(answer.into_inner()),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(status)) => Err(CallError::of(&status)),
         Err(_) => Err(CallError::late(limit)),
     }

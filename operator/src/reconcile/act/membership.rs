@@ -5,12 +5,15 @@ use registry_proto::internal as api;
 use super::super::observe::View;
 use super::super::subject::Subject;
 use crate::error::Error;
-use crate::members::{CallError, Members, Token};
+use crate::members::{CallError, Change, Token};
 use crate::observed::{Answer, LogId};
 use crate::plan::Step;
 
 /// Entries that a learner may be behind when it gets a vote; 0 = the node's own bound.
 const MAX_LAG_ENTRIES: u64 = 0;
+
+/// Longest time that a leader waits for its successor.
+const TRANSFER_TIMEOUT: prost_types::Duration = prost_types::Duration { seconds: 5, nanos: 0 };
 
 /// Makes the call that the step stands for.
 pub(super) async fn change(subject: &Subject<'_>, view: &View, step: &Step) -> Result<(), Error> {
@@ -60,25 +63,6 @@ pub(super) async fn change(subject: &Subject<'_>, view: &View, step: &Step) -> R
     made.map_err(Error::member(step.to_string()))
 }
 
-/// What only the leader does.
-enum Change {
-    Admit(api::AdmitMemberRequest),
-    Promote(api::PromoteMemberRequest),
-    Remove(api::RemoveMemberRequest),
-    Settings(api::UpdateSettingsRequest),
-}
-
-impl Change {
-    async fn ask(&self, members: &Members, ip: &str, token: &Token) -> Result<(), CallError> {
-        match self {
-            Self::Admit(request) => members.admit(ip, token, request.clone()).await.map(|_| ()),
-            Self::Promote(request) => members.promote(ip, token, request.clone()).await.map(|_| ()),
-            Self::Remove(request) => members.remove(ip, token, request.clone()).await.map(|_| ()),
-            Self::Settings(request) => members.update_settings(ip, token, *request).await.map(|_| ()),
-        }
-    }
-}
-
 struct Call<'a> {
     subject: &'a Subject<'a>,
     view: &'a View,
@@ -95,31 +79,31 @@ impl Call<'_> {
         let request =
             api::InitializeRequest { cluster_id: cluster_id.to_owned(), members: members.collect() };
         let ip = self.address(first)?;
-        self.subject.context.members.initialize(ip, self.token, request).await.map(|_| ())
+        self.subject.context.members.change(ip, self.token, Change::Found(request)).await
     }
 
     /// Whoever leads by now has been handed it: nobody else is asked.
     async fn transfer(&self, leader: &str, to: u64, expected: LogId) -> Result<(), CallError> {
         let request = api::TransferLeadershipRequest {
             raft_id: to,
-            timeout: None,
+            timeout: Some(TRANSFER_TIMEOUT),
             expected_membership: Some(log_id(expected)),
         };
         let ip = self.address(leader)?;
-        self.subject.context.members.transfer(ip, self.token, request).await.map(|_| ())
+        self.subject.context.members.change(ip, self.token, Change::Transfer(request)).await
     }
 
     /// Asks the pod that leads. If it does not lead any more and says who does, that one is asked, once.
     async fn leader(&self, pod: &str, change: Change) -> Result<(), CallError> {
         let members = &self.subject.context.members;
-        let refused = match change.ask(members, self.address(pod)?, self.token).await {
+        let refused = match members.change(self.address(pod)?, self.token, change.clone()).await {
             Ok(()) => return Ok(()),
             Err(refused) => refused,
         };
         let leader =
             refused.leader().and_then(|raft_id| self.pod_of(raft_id)).filter(|leader| *leader != pod);
         match leader {
-            Some(leader) => change.ask(members, self.address(leader)?, self.token).await,
+            Some(leader) => members.change(self.address(leader)?, self.token, change).await,
             None => Err(refused),
         }
     }
