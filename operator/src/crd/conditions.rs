@@ -65,16 +65,15 @@ fn condition<R: Reason>(
         type_: R::CONDITION.into(),
         status: status.into(),
         reason: because.reason.as_str().into(),
-        message: cut(&because.message, MESSAGE_MAX),
+        message: cut(&because.message, MESSAGE_MAX).to_owned(),
         observed_generation: Some(generation),
         last_transition_time: last.map_or(Time(now), |old| old.last_transition_time.clone()),
     }
 }
 
-/// The text, cut at a character so that it has at most `max` bytes.
-fn cut(text: &str, max: usize) -> String {
-    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    text[..end].to_owned()
+/// At most `max` bytes of the text, cut between characters.
+pub(crate) fn cut(text: &str, max: usize) -> &str {
+    &text[..text.floor_char_boundary(max)]
 }
 
 #[cfg(test)]

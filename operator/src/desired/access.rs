@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::names::{CLIENT_PORT, HTTP_PORT, Owner, PEER_PORT};
 use crate::crd::RegistryClusterSpec;
+use crate::members::Token;
 
 /// Key of the token in its Secret.
 pub const TOKEN_KEY: &str = "token";
@@ -35,6 +36,12 @@ pub fn admin_token(owner: &Owner, random: [u8; 32]) -> Secret {
         data: Some(BTreeMap::from([(TOKEN_KEY.to_owned(), ByteString(base64url(&random).into_bytes()))])),
         ..Secret::default()
     }
+}
+
+/// The token in a Secret; `None` if it holds none, or what cannot be sent.
+pub fn token_of(secret: &Secret) -> Option<Token> {
+    let bytes = secret.data.as_ref()?.get(TOKEN_KEY)?;
+    Token::new(std::str::from_utf8(&bytes.0).ok()?)
 }
 
 /// Base64 of RFC 4648 §5 without padding: safe in a header and in a file.

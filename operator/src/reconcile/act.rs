@@ -3,7 +3,6 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Resource as _, ResourceExt as _};
@@ -15,7 +14,6 @@ use super::subject::Subject;
 use crate::crd::{MANAGER, RESTARTED_AT, ROLE_LABEL, ROLE_MANAGER};
 use crate::desired::{self, Shape, access, budget};
 use crate::error::{Error, status_code};
-use crate::members::Token;
 use crate::observed::{Presence, Role};
 use crate::plan::{SetShape, Step};
 use crate::stores::Seen;
@@ -46,13 +44,8 @@ pub(super) async fn act(subject: &Subject<'_>, view: &View, step: &Step) -> Resu
         }
         Step::DeleteBudget => {
             let budgets = &subject.context.stores.budgets;
-            match subject.find(budgets, &subject.owner.name).await? {
-                Presence::Ours(found) => {
-                    let uid = found.uid().unwrap_or_default();
-                    delete(subject, budgets, &subject.owner.name, &uid, PropagationPolicy::Background).await
-                }
-                _ => Ok(()),
-            }
+            let found = subject.find(budgets, &subject.owner.name).await?;
+            delete_ours(subject, budgets, found).await
         }
         Step::DeletePod { name, uid } => {
             let pods = &subject.context.stores.pods;
@@ -114,9 +107,7 @@ async fn create_token(subject: &Subject<'_>) -> Result<(), Error> {
     let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
     match subject.api::<Secret>().create(&params, &secret).await {
         Ok(secret) => {
-            let data = secret.data.as_ref().and_then(|data| data.get(access::TOKEN_KEY));
-            let text = data.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
-            subject.memory.keep_token(text.and_then(Token::new));
+            subject.memory.keep_token(access::token_of(&secret));
             Ok(())
         }
         Err(error) if status_code(&error) == Some(409) => Ok(()),
@@ -126,14 +117,9 @@ async fn create_token(subject: &Subject<'_>) -> Result<(), Error> {
 
 async fn delete_policy(subject: &Subject<'_>) -> Result<(), Error> {
     let policies = &subject.context.stores.policies;
-    let name = &subject.owner.name;
-    let Some(policy) = policies.get(&subject.owner.namespace, name) else { return Ok(()) };
-    match subject.presence::<NetworkPolicy>((*policy).clone()) {
-        Presence::Ours(policy) => {
-            let uid = policy.uid().unwrap_or_default();
-            delete(subject, policies, name, &uid, PropagationPolicy::Background).await
-        }
-        _ => Ok(()),
+    match policies.get(&subject.owner.namespace, &subject.owner.name) {
+        Some(policy) => delete_ours(subject, policies, subject.presence((*policy).clone())).await,
+        None => Ok(()),
     }
 }
 
@@ -150,7 +136,7 @@ async fn apply_set(subject: &Subject<'_>, view: &View, set: &SetShape) -> Result
             let carrying = Shape { restarted_at: Some(restarted_at.clone()), ..shape };
             let carrying =
                 desired::stateful_set::stateful_set(&subject.owner, &subject.cluster.spec, &carrying);
-            apply_as(subject, RESTART_MANAGER, &serde_json::json!(carrying)).await?;
+            apply_as(subject, RESTART_MANAGER, &json!(carrying)).await?;
             subject.context.crash.pass("carry-restart");
             subject.apply(sets, &desired).await?;
             apply_as(subject, RESTART_MANAGER, &restart_alone(subject, restarted_at)).await?;
@@ -201,6 +187,17 @@ async fn relabel(subject: &Subject<'_>, name: &str, uid: &str, role: Role) -> Re
     };
     subject.until_seen(&subject.context.stores.pods, name, labelled).await;
     Ok(())
+}
+
+/// Deletes what is ours, and nothing else of that name.
+async fn delete_ours<K: Owned>(
+    subject: &Subject<'_>,
+    seen: &Seen<K>,
+    found: Presence<K>,
+) -> Result<(), Error> {
+    let Presence::Ours(object) = found else { return Ok(()) };
+    let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+    delete(subject, seen, &name, &uid, PropagationPolicy::Background).await
 }
 
 /// Deletes the object with this UID; another of that name is left alone. Waits until the watch shows it.

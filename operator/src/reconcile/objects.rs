@@ -2,6 +2,10 @@
 
 use std::fmt::Debug;
 
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -29,17 +33,15 @@ pub(super) trait Owned:
 {
 }
 
-impl<K> Owned for K where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Serialize
-        + Send
-        + Sync
-        + 'static
-{
-}
+impl Owned for ConfigMap {}
+impl Owned for NetworkPolicy {}
+impl Owned for PersistentVolumeClaim {}
+impl Owned for Pod {}
+impl Owned for PodDisruptionBudget {}
+impl Owned for Secret {}
+impl Owned for Service {}
+impl Owned for ServiceAccount {}
+impl Owned for StatefulSet {}
 
 /// Kind and name, for people and as a key.
 pub(super) fn label<K: Owned>(name: &str) -> String {

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::observe::View;
 use super::subject::Subject;
 use crate::context::Context;
+use crate::crd::conditions::cut;
 use crate::crd::status::Operation;
 use crate::crd::{RegistryCluster, RegistryClusterStatus, STATUS_MANAGER};
 use crate::error::Error;
@@ -130,10 +131,4 @@ pub(super) async fn unreadable(guarded: &Guarded, invalid: &InvalidObject, conte
         tracing::warn!(%error, "cannot publish an event");
     }
     Error::InvalidObject(invalid.error.clone())
-}
-
-/// At most `max` bytes of the text, cut between characters.
-fn cut(text: &str, max: usize) -> &str {
-    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    &text[..end]
 }

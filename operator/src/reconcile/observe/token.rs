@@ -5,7 +5,7 @@ use kube::ResourceExt as _;
 
 use super::super::objects::label;
 use super::super::subject::Subject;
-use crate::desired::access::TOKEN_KEY;
+use crate::desired::access;
 use crate::error::Error;
 use crate::members::Token;
 use crate::observed::{ObjectSeen, Presence};
@@ -31,10 +31,8 @@ pub(super) async fn look(subject: &Subject<'_>) -> Result<(ObjectSeen, Option<To
 }
 
 fn token_of(secret: &Secret) -> Result<Token, Error> {
-    let bytes = secret.data.as_ref().and_then(|data| data.get(TOKEN_KEY));
-    let text = bytes.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
-    text.and_then(Token::new).ok_or_else(|| {
-        let name = secret.name_any();
-        Error::BrokenObject(format!("Secret {name} has no token that can be sent under the key {TOKEN_KEY}"))
+    access::token_of(secret).ok_or_else(|| {
+        let (name, key) = (secret.name_any(), access::TOKEN_KEY);
+        Error::BrokenObject(format!("Secret {name} has no token that can be sent under the key {key}"))
     })
 }
