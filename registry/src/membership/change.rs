@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::future::join_all;
 use registry_proto::internal::PeerErrorReason as R;
 use registry_state::{ClusterSettings, MembershipOwner, Operation, Reply, State, UpdateSettings};
 use tokio::time::Instant;
 
 use super::observe::CAUGHT_UP_ENTRIES;
-use super::{Membership, Reign, list, target, unknown, unknown_member};
+use super::{Membership, Reign, list, plan, target, unknown, unknown_member};
 use crate::error::peer::PeerError;
 use crate::raft::{Leadership, LogPosition, Membership as RaftMembership, TransferError};
 
@@ -215,7 +216,7 @@ impl Membership {
             );
             return Err(PeerError::new(R::InvalidField, reason));
         }
-        if !view.may_become(to) {
+        if !view.may_become(to) || !self.majority_answers(reign, to).await {
             let reason = format!(
                 "no majority answers before, during or after the change to {}; start those members first",
                 list(to)
@@ -225,6 +226,21 @@ impl Membership {
         self.vote(reign.leadership, to, &BTreeSet::new()).await?;
         tracing::info!(voters = list(to), "the voters were changed by hand");
         Ok(true)
+    }
+
+    /// Asks the voters to be, now: what is known of them may be two leases old, and a change that meets no
+    /// majority on its way stands until the dead return. The present voters have just confirmed the reign.
+    async fn majority_answers(&self, reign: &Reign, to: &BTreeSet<u64>) -> bool {
+        let own = self.shared.consensus.status().raft_id;
+        let asked = to.iter().map(|raft_id| async move {
+            match reign.published.state.member(*raft_id) {
+                _ if *raft_id == own => true,
+                Some(member) => self.shared.introducer.is_alive(member).await,
+                None => false,
+            }
+        });
+        let alive = join_all(asked).await.into_iter().filter(|is_alive| *is_alive).count();
+        alive >= plan::quorum(to.len())
     }
 
     /// Buries members without a vote and takes them out of Raft.
