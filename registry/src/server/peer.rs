@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use registry_proto::internal as pb;
 use registry_proto::internal::peer_service_server::{PeerService as Rpc, PeerServiceServer};
 use registry_proto::internal::{
@@ -69,6 +69,8 @@ pub trait IdentityCalls: Send + Sync + 'static {
     fn removed_at(&self, raft_id: u64) -> Option<u64>;
     /// Takes note where a call of a member came from: a hint for dialling it, no more (P/N2).
     fn heard(&self, raft_id: u64, from: IpAddr);
+    /// Called with what is to be appended, before it is. Nothing, but for tests of what is left half done.
+    fn arriving(&self, _request: &pb::AppendRequest) {}
     /// Called before a vote or an append is answered: makes `joined` durable as soon as the log holds
     /// anything (P/N1). Costs nothing once it is.
     ///
@@ -205,6 +207,8 @@ impl Rpc for PeerService {
     async fn append(&self, request: Request<Streaming<pb::AppendRequest>>) -> Answer<Self::AppendStream> {
         let (_, requests) = open_stream(&self.identity, request).await?;
         let raft = self.identity.raft().await?;
+        let arriving = self.identity.clone();
+        let requests = requests.inspect_ok(move |request| arriving.arriving(request));
         let identity = self.identity.clone();
         let sealed = move |answer: Result<_, Status>| identity.seal().and(answer);
         Ok(Response::new(raft.serve_append(requests).map(sealed).boxed()))

@@ -12,6 +12,7 @@ use registry_proto::v1::ServiceDiscoveryRequest;
 use registry_tests::admin::{id_of, name_of};
 use registry_tests::api::{Api, reason};
 use registry_tests::cluster::{Cluster, Options};
+use registry_tests::node::CRASH_POINT;
 use registry_tests::wait;
 use registry_tests::workload::{Writer, written};
 use rustix::process::Signal;
@@ -214,29 +215,31 @@ async fn sets_of_voters(cluster: &Cluster, index: usize) -> Result<usize, Status
     Ok(view.membership.map_or(0, |membership| membership.configs.len()))
 }
 
-/// Begins a change of voters while some stand still, so that the leader and one other have it in their logs
-/// and it is never committed.
-async fn begin_half(cluster: &Cluster, request: &PromoteMemberRequest, have: [usize; 2], still: &[usize]) {
-    wait::until("a change to be begun", LONG, || async {
-        still.iter().for_each(|index| cluster.nodes[*index].signal(Signal::STOP));
-        let (admin, request) = (cluster.admin(have[0]), request.clone());
-        let mut call = tokio::spawn(async move { admin.promote(request).await });
-        let begun = async {
-            for index in have {
-                while !matches!(sets_of_voters(cluster, index).await, Ok(2)) {
-                    sleep(Duration::from_millis(5)).await;
-                }
+/// Where a node dies as the first entry with two sets of voters reaches it, before it is stored.
+const HALF: &str = "two-sets-arrived";
+
+/// Begins a change of voters that the nodes which are to die at [`HALF`] do not live through: the leader and one
+/// other have it in their logs, and it is never committed.
+async fn begin_half(cluster: &mut Cluster, request: PromoteMemberRequest, have: [usize; 2], die: &[usize]) {
+    let admin = cluster.admin(have[0]);
+    let call = tokio::spawn(async move {
+        // Refused until all have caught up.
+        wait::until("a change to be begun", LONG, || admin.promote(request.clone())).await
+    });
+    for index in die {
+        cluster.nodes[*index].dies_at(HALF).await;
+    }
+    for index in have {
+        wait::until("two sets of voters", LONG, || async {
+            match sets_of_voters(cluster, index).await {
+                Ok(2) => Ok(()),
+                other => Err(other),
             }
-        };
-        let refused = tokio::select! {
-            () = begun => return Ok(()),
-            refused = &mut call => refused.expect("no panic"),
-        };
-        // Somebody has not caught up, or has been silent for too long already.
-        still.iter().for_each(|index| cluster.nodes[*index].signal(Signal::CONT));
-        Err(refused.expect_err("the new voters have no majority"))
-    })
-    .await;
+        })
+        .await;
+    }
+    assert!(!call.is_finished(), "the new voters have no majority");
+    call.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,20 +248,25 @@ async fn a_change_that_stands_half_made_in_the_log_is_ended_by_the_next_leader()
     let newcomers = [cluster.add_joiner(), cluster.add_joiner()];
     let mut raft_ids = Vec::new();
     for index in newcomers {
+        cluster.nodes[index].set_env(CRASH_POINT, HALF);
         cluster.start_node(index);
         raft_ids.push(cluster.admit(index).await.identity.unwrap().raft_id);
         cluster.nodes[index].ready().await;
     }
+    let other = cluster.followers().await[0];
+    cluster.nodes[other].kill();
+    cluster.nodes[other].set_env(CRASH_POINT, HALF);
+    cluster.start_node(other);
+    cluster.nodes[other].ready().await;
     let leader = cluster.leader().await;
-    let others: Vec<usize> = (0..3).filter(|index| *index != leader).collect();
-    let heir = others[0];
-    let still = [others[1], newcomers[0], newcomers[1]];
+    let heir = 3 - leader - other;
+    let die = [other, newcomers[0], newcomers[1]];
 
-    // With three of five standing still the old voters have a majority, and the new ones have none.
+    // With three of five dead the old voters have a majority, and the new ones have none.
     let request = PromoteMemberRequest { raft_ids, ..PromoteMemberRequest::default() };
-    begin_half(&cluster, &request, [leader, heir], &still).await;
+    begin_half(&mut cluster, request, [leader, heir], &die).await;
     cluster.nodes[leader].kill();
-    still.iter().for_each(|index| cluster.nodes[*index].signal(Signal::CONT));
+    die.iter().for_each(|index| cluster.start_node(*index));
 
     // Only the heir has the entry: it must lead first, and end what it finds.
     wait_for_votes(&cluster, &names(&cluster, &[0, 1, 2, 3, 4])).await;

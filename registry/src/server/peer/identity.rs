@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use registry_proto::internal::log_entry::Payload;
 use registry_proto::internal::{
-    AdoptRequest, AdoptResponse, Compatibility, GoodbyeRequest, HelloRequest, HelloResponse, NodeIdentity,
-    NodeState, PeerErrorReason, PrepareRequest, PrepareResponse, ProbeResponse, RenewRequest, RenewResponse,
+    AdoptRequest, AdoptResponse, AppendRequest, Compatibility, GoodbyeRequest, HelloRequest, HelloResponse,
+    LogEntry, NodeIdentity, NodeState, PeerErrorReason, PrepareRequest, PrepareResponse, ProbeResponse,
+    RenewRequest, RenewResponse,
 };
 use tokio::time::timeout;
 use tonic::Status;
@@ -223,6 +225,14 @@ impl IdentityCalls for IdentityService {
         if raft_id != 0 && self.standing.consensus().is_some() {
             self.hints.heard(raft_id, from);
         }
+    }
+
+    fn arriving(&self, request: &AppendRequest) {
+        let has_two_sets = |entry: &LogEntry| match &entry.payload {
+            Some(Payload::Membership(new)) => new.configs.len() == 2,
+            _ => false,
+        };
+        self.crash.pass_if("two-sets-arrived", || request.entries.iter().any(has_two_sets));
     }
 
     fn seal(&self) -> Result<(), Status> {
