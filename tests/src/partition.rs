@@ -6,7 +6,7 @@
 //! node has opened a connection is looked up in `/proc`, so no node has to say it.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ impl Partition {
                 Link { to: node, target: (real, port).into(), cuts: cuts.subscribe(), pids: pids.clone() };
             listeners.spawn(async move {
                 let mut connections = JoinSet::new();
-                while let Ok((stream, from)) = listener.accept().await {
-                    connections.spawn(link.clone().serve(stream, from));
+                while let Ok((stream, _)) = listener.accept().await {
+                    connections.spawn(link.clone().serve(stream));
                     while connections.try_join_next().is_some() {}
                 }
             });
@@ -91,12 +91,14 @@ const LOOKS: u32 = 50;
 
 impl Link {
     /// The node that opened the connection; `None` = this test did, or some other program.
-    async fn find_owner(&self, address: SocketAddr) -> Option<usize> {
+    async fn find_owner(&self, stream: &TcpStream) -> Option<usize> {
+        // As the opener's socket has them: its own address first, then the proxy's.
+        let ends = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
         for _ in 0..LOOKS {
             let mut pids = self.pids.lock().expect("no panic inside").clone();
             let nodes = pids.len();
             pids.push(Some(std::process::id()));
-            if let Some(found) = owner(address, &pids) {
+            if let Some(found) = owner(ends, &pids) {
                 return (found < nodes).then_some(found);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -104,8 +106,8 @@ impl Link {
         None
     }
 
-    async fn serve(self, client: TcpStream, from: SocketAddr) {
-        let from = self.find_owner(from).await;
+    async fn serve(self, client: TcpStream) {
+        let from = self.find_owner(&client).await;
         let Ok(server) = TcpStream::connect(self.target).await else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (client_read, client_write) = client.into_split();
@@ -141,10 +143,12 @@ async fn pump(
     }
 }
 
-/// The node whose process has the socket with this local address.
-fn owner(address: SocketAddr, pids: &[Option<u32>]) -> Option<usize> {
-    let SocketAddr::V4(address) = address else { return None };
-    let inode = socket_inode(address)?;
+/// The two ends of a connection, as the side that opened it has them.
+type Ends = (SocketAddr, SocketAddr);
+
+/// The node whose process has the socket with these ends.
+fn owner(ends: Ends, pids: &[Option<u32>]) -> Option<usize> {
+    let inode = socket_inode(ends)?;
     let wanted = format!("socket:[{inode}]");
     pids.iter().position(|pid| {
         let Some(pid) = pid else { return false };
@@ -155,16 +159,24 @@ fn owner(address: SocketAddr, pids: &[Option<u32>]) -> Option<usize> {
     })
 }
 
-/// The inode of the socket with this local address, from `/proc/net/tcp`: column 1 is the address in
-/// hexadecimal with its bytes reversed, column 9 the inode.
-fn socket_inode(address: SocketAddrV4) -> Option<String> {
-    let [a, b, c, d] = address.ip().octets();
-    let wanted = format!("{d:02X}{c:02X}{b:02X}{a:02X}:{:04X}", address.port());
+/// The inode of the socket with these ends, from `/proc/net/tcp`: columns 1 and 2 are its addresses, column 9
+/// the inode. Its own address alone would not do: one port serves connections to many addresses, those that
+/// have ended among them.
+fn socket_inode((own, remote): Ends) -> Option<String> {
+    let (own, remote) = (in_table(own)?, in_table(remote)?);
     let table = std::fs::read_to_string("/proc/net/tcp").ok()?;
     table.lines().skip(1).find_map(|line| {
-        let mut columns = line.split_whitespace();
-        (columns.nth(1)? == wanted).then(|| columns.nth(7).map(str::to_owned))?
+        let mut columns = line.split_whitespace().skip(1);
+        let is_it = columns.next()? == own && columns.next()? == remote;
+        is_it.then(|| columns.nth(6).map(str::to_owned))?
     })
+}
+
+/// An address as the table has it: in hexadecimal with its bytes reversed.
+fn in_table(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(address) = address else { return None };
+    let [a, b, c, d] = address.ip().octets();
+    Some(format!("{d:02X}{c:02X}{b:02X}{a:02X}:{:04X}", address.port()))
 }
 
 #[cfg(test)]
@@ -172,13 +184,16 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_owner_of_a_connection_is_found() {
+    async fn the_owner_of_a_connection_is_found_by_both_of_its_ends() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (_server, from) = listener.accept().await.unwrap();
-        assert_eq!(from, client.local_addr().unwrap());
+        let (server, from) = listener.accept().await.unwrap();
+        let ends = (from, server.local_addr().unwrap());
+        assert_eq!(ends, (client.local_addr().unwrap(), client.peer_addr().unwrap()));
         let pids = [None, Some(std::process::id())];
-        assert_eq!(owner(from, &pids), Some(1));
-        assert_eq!(owner(from, &[None]), None);
+        assert_eq!(owner(ends, &pids), Some(1));
+        assert_eq!(owner(ends, &[None]), None);
+        let elsewhere = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), ends.1.port()));
+        assert_eq!(owner((from, elsewhere), &pids), None, "another connection of the same port");
     }
 }
