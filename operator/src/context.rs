@@ -40,8 +40,8 @@ pub struct Context {
     pub defaults: Defaults,
 }
 
-/// What spares requests, per cluster. Nothing depends on it: with an empty memory all is read and applied
-/// once more, which changes nothing.
+/// What spares requests, per cluster. Nothing depends on it: with an empty memory all is read and compared
+/// once more.
 #[derive(Debug, Default)]
 pub struct Memory {
     clusters: Mutex<HashMap<String, Arc<ClusterMemory>>>,
@@ -74,12 +74,12 @@ pub struct ClusterMemory {
     refused_growth: Mutex<HashMap<String, String>>,
 }
 
-/// An object as we left it.
+/// An object that was as it shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
-    /// Hash of what was applied.
+    /// Hash of what was applied, or found to change nothing if it were.
     pub content: String,
-    /// UID and version of the object afterwards; see [`version_of`].
+    /// UID and version of the object then; see [`version_of`].
     pub version: String,
 }
 
@@ -97,12 +97,12 @@ impl ClusterMemory {
         *lock(&self.token) = token.map(|token| (token, Instant::now()));
     }
 
-    /// How the object was left; `label` is its kind and name.
+    /// How the object was when it was as it shall be; `label` is its kind and name.
     pub fn applied(&self, label: &str) -> Option<Applied> {
         lock(&self.applied).get(label).cloned()
     }
 
-    /// The object was applied.
+    /// The object was applied, or found to be as it shall be.
     pub fn keep_applied(&self, label: &str, applied: Applied) {
         lock(&self.applied).insert(label.to_owned(), applied);
     }

@@ -141,10 +141,7 @@ async fn apply_set(subject: &Subject<'_>, view: &View, set: &SetShape) -> Result
             subject.apply(sets, &desired).await?;
             apply_as(subject, RESTART_MANAGER, &restart_alone(subject, restarted_at)).await?;
         }
-        (Presence::Ours(_), _) if subject.compare(presence.clone(), &desired) == Presence::Ours(true) => {}
-        (Presence::Ours(_) | Presence::Absent, _) => {
-            subject.apply(sets, &desired).await?;
-        }
+        (Presence::Ours(_) | Presence::Absent, _) => subject.ensure(sets, &desired).await?,
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::subject::Subject;
 use crate::context::{Applied, SEEN_TIMEOUT, version_of};
@@ -80,21 +81,46 @@ impl Subject<'_> {
     pub(super) async fn look<K: Owned>(&self, seen: &Seen<K>, desired: &K) -> Result<ObjectSeen, Error> {
         let name = desired.name_any();
         let presence = self.find(seen, &name).await?;
-        Ok(ObjectSeen { label: label::<K>(&name), presence: self.compare(presence, desired) })
+        Ok(ObjectSeen { label: label::<K>(&name), presence: self.compare(presence, desired).await? })
     }
 
-    /// True = nobody has changed it since we applied just this.
-    pub(super) fn compare<K: Owned>(&self, presence: Presence<K>, desired: &K) -> Presence<bool> {
-        match presence {
+    /// True = applying `desired` would change nothing.
+    pub(super) async fn compare<K: Owned>(
+        &self,
+        presence: Presence<K>,
+        desired: &K,
+    ) -> Result<Presence<bool>, Error> {
+        Ok(match presence {
             Presence::Absent => Presence::Absent,
             Presence::Foreign(owner) => Presence::Foreign(owner),
             Presence::Deleting => Presence::Deleting,
-            Presence::Ours(object) => {
-                let label = label::<K>(&object.name_any());
-                let as_left = Applied { content: content_of(desired), version: version_of(&object) };
-                Presence::Ours(self.memory.applied(&label) == Some(as_left))
-            }
+            Presence::Ours(object) => Presence::Ours(self.is_as(&object, desired).await?),
+        })
+    }
+
+    /// An object that nobody has changed since it was found to be so needs no question. Else the API server is
+    /// asked what applying would make of it (a dry run), because only it knows defaults and other managers.
+    /// If it refuses to say, the step that applies is left to find out: a look must not fail for that.
+    async fn is_as<K: Owned>(&self, object: &K, desired: &K) -> Result<bool, Error> {
+        let label = label::<K>(&object.name_any());
+        let now = Applied { content: content_of(desired), version: version_of(object) };
+        // Nothing would be done about a difference.
+        let idle = self.cluster.spec.paused || self.cluster.metadata.deletion_timestamp.is_some();
+        if idle || self.memory.applied(&label).as_ref() == Some(&now) {
+            return Ok(true);
         }
+        let params = PatchParams::apply(MANAGER).force().dry_run();
+        let would_be = match self.api::<K>().patch(&object.name_any(), &params, &Patch::Apply(desired)).await
+        {
+            Ok(would_be) => would_be,
+            Err(kube::Error::Api(_)) => return Ok(false),
+            Err(error) => return Err(Error::kube(format!("compare the {label}"))(error)),
+        };
+        let same = essence_of(&would_be) == essence_of(object);
+        if same {
+            self.memory.keep_applied(&label, now);
+        }
+        Ok(same)
     }
 
     /// Applies what is missing or differs; never over an object that is not ours, or one that is going.
@@ -130,6 +156,20 @@ impl Subject<'_> {
             tracing::warn!(object = label::<K>(name), "the watch is slow to show what was done");
         }
     }
+}
+
+/// The object without what each write changes, and without what others report.
+fn essence_of<K: Serialize>(object: &K) -> Value {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(object) = value.as_object_mut() {
+        object.remove("status");
+    }
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "generation"] {
+            meta.remove(field);
+        }
+    }
+    value
 }
 
 /// Hash of an object as it is applied.

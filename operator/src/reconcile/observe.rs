@@ -105,7 +105,7 @@ async fn look_at_objects(
         subject.look(&stores.services, clients).await?,
         ObjectSeen {
             label: label::<StatefulSet>(&subject.owner.name),
-            presence: subject.compare(set.clone(), stateful_set),
+            presence: subject.compare(set.clone(), stateful_set).await?,
         },
     ];
     match network_policy {

@@ -24,15 +24,15 @@ use crate::testing::fake_sets;
 /// Reconciles that a flow may take: many times what any does.
 const TURNS_MAX: usize = 200;
 
-struct World {
-    api: FakeApi,
-    nodes: FakeNodes,
-    context: Context,
+pub(super) struct World {
+    pub(super) api: FakeApi,
+    pub(super) nodes: FakeNodes,
+    pub(super) context: Context,
 }
 
 impl World {
     /// A namespace with one cluster that wants this, and an operator.
-    async fn new(spec: Value) -> Self {
+    pub(super) async fn new(spec: Value) -> Self {
         let api = FakeApi::new();
         api.put(
             "registryclusters",
@@ -48,7 +48,7 @@ impl World {
         Self { api, nodes, context }
     }
 
-    fn cluster(&self) -> Value {
+    pub(super) fn cluster(&self) -> Value {
         self.api.get("registryclusters", "demo").unwrap()
     }
 
@@ -68,7 +68,7 @@ impl World {
     }
 
     /// Reconciles until one changes nothing.
-    async fn settle(&self) {
+    pub(super) async fn settle(&self) {
         for _ in 0..TURNS_MAX {
             self.api.take_requests();
             self.turn().await.unwrap();
@@ -165,15 +165,56 @@ async fn at_rest_a_look_asks_the_api_server_for_nothing() {
 async fn a_second_operator_changes_nothing() {
     let mut world = World::new(json!({})).await;
     world.settle().await;
-    let shown = |world: &World| {
-        (world.api.all("statefulsets"), world.api.all("pods"), world.cluster()["status"].clone())
-    };
+    let kinds = ["statefulsets", "pods", "configmaps", "services", "registryclusters", "events"];
+    let shown = |world: &World| kinds.map(|kind| world.api.all(kind));
     let before = shown(&world);
     world.nodes.take_calls();
     world.context = operator(&world.api, &world.nodes).await;
-    // That it looks at all objects once is told while it lasts.
+    world.api.take_requests();
+    for _ in 0..3 {
+        world.turn().await.unwrap();
+    }
+    // It reads, and asks once what applying would change.
+    let requests = world.api.take_requests();
+    let writes =
+        requests.iter().filter(|request| !request.starts_with("GET ") && !request.starts_with("TRY "));
+    assert_eq!(writes.collect::<Vec<_>>(), Vec::<&String>::new());
+    let asked = requests.iter().filter(|request| request.starts_with("TRY statefulsets")).count();
+    assert_eq!(asked, 1, "{requests:?}");
+    assert_eq!(before, shown(&world), "not even a version has moved");
+    assert_eq!(world.nodes.take_calls(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_api_server_that_does_not_say_what_applying_would_do_is_applied_to_once() {
+    let mut world = World::new(json!({})).await;
     world.settle().await;
-    assert_eq!(before, shown(&world));
+    world.context = operator(&world.api, &world.nodes).await;
+    world.api.refuse_next("TRY configmaps", 400);
+    world.api.refuse_next("TRY configmaps", 400);
+    world.settle().await;
+    assert_eq!(world.reason("Progressing"), "Idle");
+    world.turn().await.unwrap();
+    assert_eq!(world.api.take_requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn nothing_is_made_anew_for_a_cluster_that_is_being_deleted() {
+    let world = World::new(json!({})).await;
+    world.settle().await;
+    world.nodes.take_calls();
+    world.api.modify("registryclusters", "demo", |cluster| {
+        cluster["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        cluster["spec"]["replicas"] = json!(5);
+    });
+    // What garbage collection takes in the foreground, one after the other.
+    for (kind, name) in [("configmaps", "demo-config"), ("services", "demo-peers"), ("statefulsets", "demo")]
+    {
+        world.api.remove(kind, name);
+        world.settle().await;
+        assert!(world.api.get(kind, name).is_none(), "{name}");
+    }
+    assert_eq!(world.reason("Progressing"), "Deleting");
     assert_eq!(world.nodes.take_calls(), Vec::<String>::new());
 }
 

@@ -158,7 +158,8 @@ impl FakeApi {
         if query.contains("watch=true") {
             return self.watch(&target, &query);
         }
-        let words = [parts.method.as_str(), &target.resource, target.name.as_deref().unwrap_or_default()];
+        let verb = if query.contains("dryRun=All") { "TRY" } else { parts.method.as_str() };
+        let words = [verb, &target.resource, target.name.as_deref().unwrap_or_default()];
         let mut line = words.join(" ");
         line.push_str(&target.subresource.iter().map(|it| format!("/{it}")).collect::<String>());
         {
@@ -250,7 +251,7 @@ impl FakeApi {
             merge(&mut object, &patch);
         }
         // As a real one: who applies what is there already changes nothing, not even the version.
-        if unchanged.as_ref() == Some(&object) {
+        if query.contains("dryRun=All") || unchanged.as_ref() == Some(&object) {
             return success(&object);
         }
         success(&self.store(Self::key(target), object))
