@@ -13,6 +13,8 @@ use crate::stores::Guarded;
 mod act;
 mod objects;
 mod observe;
+#[cfg(test)]
+mod precondition_test;
 mod report;
 #[cfg(test)]
 mod scenario_test;

@@ -325,7 +325,13 @@ impl AdminService for Node {
         &self,
         request: Request<api::UpdateSettingsRequest>,
     ) -> Result<Response<api::UpdateSettingsResponse>, Status> {
-        let settings = request.into_inner().settings.unwrap_or_default();
+        let api::UpdateSettingsRequest { expected_version, settings } = request.into_inner();
+        let settings = settings.unwrap_or_default();
+        let raft = self.all.raft.lock().unwrap();
+        if raft.settings.version != expected_version {
+            return Err(refused(Code::Aborted, "SETTINGS_CHANGED", raft.leader));
+        }
+        drop(raft);
         self.change("update settings".to_owned(), None, |raft| {
             let version = raft.settings.version + 1;
             raft.settings = api::ClusterSettings { version, ..settings };
