@@ -24,6 +24,12 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// Longest time for the first lists of all watches.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Longest time for one reconcile. Each request and call in it has a bound of its own; together they are less
+/// (founding takes 30 s at most, a change that a new leader is asked for again 40 s, and each of eight objects
+/// waits 5 s for its watch), unless the API server answers ever so slowly. What is cut off is begun anew by the
+/// next look, as after the end of the process.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// First and longest wait after failures of one cluster in a row.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -52,12 +58,16 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
         }
         reconcile::reconcile(&cluster, &context).await
     };
-    let outcome = outcome.instrument(span).await;
+    let outcome = bounded(outcome).instrument(span).await;
     context.metrics.reconciled(begun.elapsed(), outcome.as_ref().err().map(Error::reason));
     if outcome.is_ok() {
         context.memory.of(&*cluster).forget_failures();
     }
     outcome
+}
+
+async fn bounded<T>(outcome: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(RECONCILE_TIMEOUT, outcome).await.unwrap_or(Err(Error::Late(RECONCILE_TIMEOUT)))
 }
 
 /// When a cluster is tried again that failed: sooner or later by how often it did in a row.
@@ -93,6 +103,13 @@ fn log<T>(outcome: Result<T, ControllerError<Error, kube::runtime::watcher::Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconcile_that_comes_to_no_end_is_cut_off_and_tried_again() {
+        let error = bounded(std::future::pending::<Result<(), Error>>()).await.unwrap_err();
+        assert_eq!((error.reason(), error.weight()), ("late", Weight::Away));
+        assert_eq!(error.to_string(), "not done within 120 s");
+    }
 
     #[test]
     fn failures_in_a_row_wait_longer_up_to_a_bound() {

@@ -27,6 +27,9 @@ pub enum Error {
     /// The first lists of the watches have not arrived.
     #[error("the watches have not delivered their first lists yet")]
     NotSynced,
+    /// The reconcile took too long.
+    #[error("not done within {} s", .0.as_secs())]
+    Late(std::time::Duration),
     /// The object does not fit the type: it is older than a rule, or newer than this operator.
     #[error("the RegistryCluster cannot be read: {0}")]
     InvalidObject(String),
@@ -70,6 +73,7 @@ impl Error {
             Self::Member { source, .. } => source.reason(),
             Self::BrokenObject(_) => "broken_object",
             Self::NotSynced => "not_synced",
+            Self::Late(_) => "late",
             Self::InvalidObject(_) => "invalid_object",
         }
     }
@@ -84,7 +88,7 @@ impl Error {
                 Some(_) | None => Weight::Away,
             },
             Self::Member { source, .. } if source.is_passing() => Weight::Passing,
-            Self::Member { .. } | Self::NotSynced => Weight::Away,
+            Self::Member { .. } | Self::NotSynced | Self::Late(_) => Weight::Away,
             Self::BrokenObject(_) | Self::InvalidObject(_) => Weight::Wrong,
         }
     }
