@@ -81,8 +81,6 @@ pub struct Wish {
     pub paused: bool,
     /// Voters: 1, 3, 5 or 7.
     pub replicas: u32,
-    /// Hash of everything in the spec that a pod is made of. See `registry.dev/spec-hash`.
-    pub spec_hash: String,
     /// Size of each volume in bytes.
     pub volume_bytes: u64,
     /// The same as the user wrote it.

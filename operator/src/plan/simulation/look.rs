@@ -66,7 +66,6 @@ impl World {
             deleting: false,
             paused: self.wanted.paused,
             replicas: self.wanted.replicas,
-            spec_hash: format!("{:?}", self.wanted.image),
             volume_bytes: self.wanted.volume,
             volume_size: self.wanted.volume.to_string(),
             deletes_claims: self.wanted.deletes_claims,

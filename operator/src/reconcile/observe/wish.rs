@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::super::subject::Subject;
 use crate::crd::status::{Available, Reason as _};
 use crate::crd::{RegistryClusterStatus, RetentionPolicy};
-use crate::desired::spec_hash::spec_hash;
 use crate::observed::{Before, OperationBefore, Wish};
 
 /// The spec, with defaults filled in.
@@ -19,7 +18,6 @@ pub(super) fn of(subject: &Subject<'_>, default_image: &str) -> Wish {
         deleting: subject.cluster.metadata.deletion_timestamp.is_some(),
         paused: spec.paused,
         replicas: u32::try_from(spec.replicas).unwrap_or_default(),
-        spec_hash: spec_hash(spec, spec.image.as_deref().unwrap_or(default_image)),
         volume_bytes: spec.storage.size.bytes(),
         volume_size: spec.storage.size.to_string(),
         deletes_claims: spec.storage.retention.when_scaled == RetentionPolicy::Delete,
