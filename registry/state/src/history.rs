@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use imbl::Vector;
+use registry_bug::bug;
 
 use crate::event::RevisionEvents;
 use crate::ids::Revision;
@@ -70,11 +71,12 @@ impl History {
         if revision > newest {
             return Err(HistoryGap::Future { newest });
         }
-        if revision < floor {
+        if revision + u64::from(bug("compaction-off-by-one")) < floor {
             return Err(HistoryGap::Compacted { oldest: floor });
         }
         // Revisions follow each other without a gap, so the distance from the floor is the position.
-        let skip = usize::try_from(revision - floor).unwrap_or(usize::MAX).min(self.revisions.len());
+        let skip =
+            usize::try_from(revision.saturating_sub(floor)).unwrap_or(usize::MAX).min(self.revisions.len());
         let mut focus = skip;
         Ok(std::iter::from_fn(move || {
             let next = self.revisions.get(focus);

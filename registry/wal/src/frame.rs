@@ -20,6 +20,8 @@
 //! As the checksum starts with uuid, segment and generation, it is seeded by them: an old frame in a recycled segment
 //! verifies only under its own segment number and generation, and those are free space (P/W2).
 
+use registry_bug::bug;
+
 use crate::record::Record;
 
 /// Frames start on multiples of this; what disks and page caches write whole, at best.
@@ -80,7 +82,8 @@ pub(crate) fn verifies(frame: &[u8]) -> bool {
 }
 
 fn checksum(frame: &[u8]) -> u32 {
-    crc32c::crc32c(frame.get(CHECKED_FROM..).unwrap_or_default())
+    let from = if bug("checksum-without-segment") { 32 } else { CHECKED_FROM };
+    crc32c::crc32c(frame.get(from..).unwrap_or_default())
 }
 
 fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use registry_bug::bug;
 use smol_str::SmolStr;
 
 use crate::client::Verdict;
@@ -108,8 +109,9 @@ impl State {
         let record = self.instance(&r.namespace, &r.service_name, &r.instance_id)?;
         let client = request.map_or("", |request| request.client.as_str());
         let lease = self.leases.get(&record.lease_id)?;
-        let unchanged = is_same_owner(record, r.incarnation, r.lease_id, client) == Ok(true)
-            && (client.is_empty() || record.client == client)
+        let own = is_same_owner(record, r.incarnation, r.lease_id, client) == Ok(true)
+            && (client.is_empty() || record.client == client);
+        let unchanged = (own || bug("suppression-keeps-the-incarnation"))
             && (r.lease_id == 0 || r.lease_id == record.lease_id)
             && r.ttl_ms.is_none_or(|ttl| ttl == u64::from(record.ttl_ms))
             && (r.state == InstanceState::Unspecified as i32 || r.state == record.reported_state as i32)
