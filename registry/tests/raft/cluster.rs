@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use registry::environment::Environment;
 use registry::metrics::Metrics;
 use registry::peers::{Hints, Peers};
@@ -87,6 +88,11 @@ impl Cluster {
         let leader = cluster.leader().await;
         propose(&cluster.nodes[&leader].consensus, &found()).await;
         cluster
+    }
+
+    /// `HOST:PORT` of a node.
+    pub(crate) fn endpoint(&self, id: u64) -> &str {
+        &self.addresses[&id]
     }
 
     fn members(&self) -> BTreeMap<u64, Member> {
@@ -376,9 +382,13 @@ impl RenewalCalls for Doubles {
     async fn forward_renewals(
         &self,
         _: u64,
-        _: Incoming<pb::ForwardRenewalsRequest>,
+        requests: Incoming<pb::ForwardRenewalsRequest>,
     ) -> Result<Incoming<pb::ForwardRenewalsResponse>, Status> {
-        Err(Status::unimplemented("not in this test"))
+        let answer = |request: pb::ForwardRenewalsRequest| pb::ForwardRenewalsResponse {
+            sequence: request.sequence,
+            ..pb::ForwardRenewalsResponse::default()
+        };
+        Ok(requests.map(move |request| request.map(answer)).boxed())
     }
 
     async fn await_watches(

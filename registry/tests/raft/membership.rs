@@ -1,12 +1,19 @@
 //! Changes of the membership of Raft: what is refused, what survives, and that no id comes twice.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use registry::error::peer::PeerError;
 use registry::raft::{ChangeError, Consensus, Member};
+use registry_client::transport::{Channel, ConnectionOptions, TcpDial};
+use registry_proto::internal::peer_service_client::PeerServiceClient;
+use registry_proto::internal::{self as pb, PeerErrorReason};
 use registry_state::{AddMember, MemberSpec, MembershipOwner, Operation, RemoveMembers, Reply};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::cluster::{Cluster, PATIENCE, command, propose, register, spec, wait_for};
+use super::cluster::{CLUSTER, Cluster, PATIENCE, command, propose, register, spec, wait_for};
 
 fn soon() -> Instant {
     Instant::now() + PATIENCE
@@ -157,6 +164,37 @@ async fn no_id_comes_twice_over_fifty_changes_and_failovers() {
     let leader = cluster.leader().await;
     let membership = cluster.nodes[&leader].consensus.status().membership;
     assert_eq!(membership.voters(), ids(&[1, 2, 3]));
+}
+
+/// Every call of a removed member is refused, and a stream that it opened before ends, so that it opens
+/// another one and is told (P/N5).
+#[tokio::test(flavor = "multi_thread")]
+async fn the_streams_of_a_member_end_when_it_is_removed() {
+    let cluster = Cluster::start(|_| {}).await;
+    let leader = cluster.leader().await;
+    let consensus = &cluster.nodes[&leader].consensus;
+    let owner = MembershipOwner::Autopilot.into();
+    let add = AddMember { member: Some(MemberSpec { raft_id: 0, ..spec(4) }), owner };
+    propose(consensus, &command(Operation::AddMember(add))).await;
+
+    let channel =
+        Channel::new(Arc::new(TcpDial::default()), cluster.endpoint(leader), ConnectionOptions::default());
+    let mut client = PeerServiceClient::new(channel);
+    let header =
+        pb::PeerHeader { cluster_id: CLUSTER.into(), from_raft_id: 4, to_raft_id: leader, process_nonce: 1 };
+    let first = pb::ForwardRenewalsRequest { header: Some(header), ..pb::ForwardRenewalsRequest::default() };
+    let (requests, sent) = mpsc::channel(1);
+    requests.send(first.clone()).await.unwrap();
+    let mut answers = client.forward_renewals(ReceiverStream::new(sent)).await.unwrap().into_inner();
+    assert!(answers.message().await.unwrap().is_some());
+
+    let bury = RemoveMembers { raft_ids: vec![4], owner };
+    propose(consensus, &command(Operation::RemoveMembers(bury))).await;
+    requests.send(pb::ForwardRenewalsRequest::default()).await.unwrap();
+    let ended = answers.message().await.unwrap_err();
+    assert_eq!(PeerError::reason_of(&ended), Some(PeerErrorReason::Removed), "{ended}");
+    let again = client.forward_renewals(futures::stream::iter([first])).await.unwrap_err();
+    assert_eq!(PeerError::reason_of(&again), Some(PeerErrorReason::Removed), "{again}");
 }
 
 /// A member becomes a learner, is buried and leaves Raft. An error = leadership moved before it was buried.
