@@ -1,6 +1,5 @@
 //! A cluster of real processes.
 
-use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -15,6 +14,7 @@ use crate::api::Api;
 use crate::binaries::binaries;
 use crate::node::Node;
 use crate::partition::Partition;
+use crate::turn::{Share, Turn};
 use crate::wait;
 
 /// How a cluster is to be.
@@ -28,6 +28,8 @@ pub struct Options {
     pub settings: Value,
     /// Further keys of the file, such as `log` or `snapshot`.
     pub file: Value,
+    /// How much of the machine the cluster takes.
+    pub share: Share,
 }
 
 impl Default for Options {
@@ -38,6 +40,7 @@ impl Default for Options {
             settings: json!({}),
             // Segments that are written in a moment, so that starting a cluster is quick.
             file: json!({ "log": { "segment_bytes": 4 << 20 } }),
+            share: Share::Half,
         }
     }
 }
@@ -53,7 +56,14 @@ pub struct Cluster {
     pub folder: TempDir,
     /// The configuration file.
     pub config: PathBuf,
-    _turn: File,
+    _turn: Turn,
+}
+
+impl Options {
+    /// Three nodes for a test that waits more than it works.
+    pub fn waiting() -> Self {
+        Self { share: Share::Quarter, ..Self::default() }
+    }
 }
 
 impl Cluster {
@@ -61,7 +71,7 @@ impl Cluster {
     pub async fn prepare(options: Options) -> Self {
         // First, since it may take minutes: the programs, then the turn of this cluster.
         tokio::task::spawn_blocking(binaries).await.expect("the programs build");
-        let turn = tokio::task::spawn_blocking(take_turn).await.expect("the lock is taken");
+        let turn = Turn::take(options.share).await;
         let folder = tempfile::Builder::new().prefix("registry-test-").tempdir().expect("a folder");
         let (real, advertised) = addresses();
         let host = if options.partition { advertised } else { real };
@@ -263,14 +273,6 @@ fn addresses() -> (Ipv4Addr, Ipv4Addr) {
     let [_, _, x, y] = number.to_be_bytes();
     let x = x % 240 + 10;
     (Ipv4Addr::new(127, x, y, 1), Ipv4Addr::new(127, x, y, 2))
-}
-
-/// Waits until no other real cluster runs on this machine.
-pub fn take_turn() -> File {
-    let path = std::env::temp_dir().join("registry-tests.lock");
-    let file = File::options().create(true).append(true).open(path).expect("the lock file opens");
-    file.lock().expect("the lock is taken");
-    file
 }
 
 /// The longest time in which a node without load applies a change.

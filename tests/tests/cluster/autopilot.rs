@@ -8,6 +8,7 @@ use registry_proto::v1::{self, MemberHealth};
 use registry_tests::api::registration;
 use registry_tests::cluster::{Cluster, Options};
 use registry_tests::timing::assert_not_before;
+use registry_tests::turn::Share;
 use registry_tests::wait;
 use rustix::process::Signal;
 use serde_json::json;
@@ -17,7 +18,8 @@ const DEAD_AFTER: Duration = Duration::from_secs(3);
 
 fn options(nodes: usize, dead_after: Duration) -> Options {
     let settings = json!({ "dead_member_after": format!("{}ms", dead_after.as_millis()) });
-    Options { nodes, settings, ..Default::default() }
+    let share = if nodes > 3 { Share::Half } else { Share::Quarter };
+    Options { nodes, settings, share, ..Options::default() }
 }
 
 /// How the leader sees the nodes, asked at this one.

@@ -93,7 +93,7 @@ async fn revision(api: &Api) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_registrations_name_their_field_and_change_nothing() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     for node in 0..3 {
         let api = cluster.api(node);
         let before = revision(&api).await;
@@ -123,7 +123,7 @@ async fn bad_registrations_name_their_field_and_change_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_bad_requests_are_refused_too() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let api = cluster.api(0);
     let before = revision(&api).await;
 
@@ -200,7 +200,7 @@ async fn raw_frame(cluster: &Cluster, content: &[u8]) -> Option<tonic::Status> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn malformed_messages_are_the_callers_fault_and_the_node_lives_on() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let good = registration("orders", "127.0.0.1", 1).encode_to_vec();
     let mut wrong_wire_type = good.clone();
     wrong_wire_type[0] = 0x08;

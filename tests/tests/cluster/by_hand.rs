@@ -25,7 +25,7 @@ async fn start(owner: &str) -> Cluster {
         "log": { "segment_bytes": 4 << 20 },
         "raft": { "heartbeat_interval": 100, "election_timeout_min": 500, "election_timeout_max": 1000 },
     });
-    let mut cluster = Cluster::prepare(Options { settings, file, ..Options::default() }).await;
+    let mut cluster = Cluster::prepare(Options { settings, file, ..Options::waiting() }).await;
     cluster.start_all();
     if owner == "operator" {
         cluster.nodes[0].waits_for("waiting for the operator").await;

@@ -76,7 +76,7 @@ async fn a_repetition_is_answered_from_memory_after_a_killed_leader_and_from_a_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repetition_after_expiry_does_not_bring_the_instance_back() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let api = cluster.api(0);
     let request = v1::ServiceRegisterRequest {
         request_id: request_id("program-1", 1),
@@ -93,7 +93,7 @@ async fn a_repetition_after_expiry_does_not_bring_the_instance_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_deregister_of_the_former_owner_does_not_remove_its_identical_successor() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let api = cluster.api(1);
     let by = |client| v1::ServiceRegisterRequest {
         request_id: request_id(client, 1),

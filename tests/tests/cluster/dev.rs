@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use registry_tests::binaries::binaries;
-use registry_tests::cluster::{Cluster, Options, take_turn};
+use registry_tests::cluster::{Cluster, Options};
+use registry_tests::turn::{Share, Turn};
 use registry_tests::wait;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -13,13 +14,13 @@ use rustix::process::{Pid, Signal, kill_process};
 struct Dev {
     folder: tempfile::TempDir,
     host: String,
-    _turn: std::fs::File,
+    _turn: Turn,
 }
 
 impl Dev {
     async fn new(last: u8) -> Self {
         tokio::task::spawn_blocking(binaries).await.unwrap();
-        let turn = tokio::task::spawn_blocking(take_turn).await.unwrap();
+        let turn = Turn::take(Share::Half).await;
         let [.., low] = std::process::id().to_be_bytes();
         Self { folder: tempfile::tempdir().unwrap(), host: format!("127.251.{low}.{last}"), _turn: turn }
     }

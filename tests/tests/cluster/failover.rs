@@ -9,6 +9,7 @@ use registry_client::{CacheEvent, CallOptions, Client, ServiceCache};
 use registry_proto::v1::{self, Consistency};
 use registry_tests::api::{Api, leased, registration};
 use registry_tests::cluster::{Cluster, Options};
+use registry_tests::turn::Share;
 use registry_tests::workload::{Writer, written};
 use registry_tests::{timing, wait};
 
@@ -108,7 +109,7 @@ impl Followed {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_killed_leaders_under_load_lose_no_write_and_expire_no_live_lease() {
-    let mut cluster = Cluster::start(Options::default()).await;
+    let mut cluster = Cluster::start(Options { share: Share::Whole, ..Options::default() }).await;
     let client = Client::connect(cluster.endpoints()).await.unwrap();
     let mut held = Vec::new();
     for number in 1..=LEASES {

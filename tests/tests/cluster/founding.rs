@@ -18,7 +18,7 @@ const OTHER: &str = "3b1f0e4e-54a5-4d46-8a0c-6d8a6ad0c002";
 const FOR_THE_WORD: &str = "waiting for the operator to found the cluster";
 
 fn options() -> Options {
-    Options { settings: json!({ "membership_owner": "operator" }), ..Options::default() }
+    Options { settings: json!({ "membership_owner": "operator" }), ..Options::waiting() }
 }
 
 /// The word, given to the founder.

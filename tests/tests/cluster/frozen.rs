@@ -13,7 +13,7 @@ use serde_json::json;
 async fn nothing_expires_because_all_nodes_were_frozen_for_a_minute() {
     // All owners fall silent here in the end, and the guard would rightly keep them.
     let settings = json!({ "guard": { "enabled": false } });
-    let cluster = Cluster::start(Options { settings, ..Options::default() }).await;
+    let cluster = Cluster::start(Options { settings, ..Options::waiting() }).await;
     let ttl = Duration::from_secs(15);
     let api = cluster.api(0);
     let mut leases = Vec::new();

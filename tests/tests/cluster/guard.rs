@@ -16,7 +16,7 @@ const TTL: Duration = Duration::from_secs(6);
 const LATE: Duration = Duration::from_secs(2);
 
 fn holding(hold: &str) -> Options {
-    Options { settings: json!({ "guard": { "hold": hold } }), ..Options::default() }
+    Options { settings: json!({ "guard": { "hold": hold } }), ..Options::waiting() }
 }
 
 fn apis(cluster: &Cluster) -> Vec<Api> {
@@ -136,7 +136,7 @@ async fn two_hundred_dead_owners_are_kept_over_a_failover_and_let_go_at_the_end(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_two_hundred_and_two_of_two_go_in_time() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let apis = apis(&cluster);
     let many = Owners::start(&apis, "orders", 3..201, TTL).await;
     let two = Owners::start(&apis, "orders", 1..3, TTL).await;
@@ -162,7 +162,7 @@ async fn two_of_two_hundred_and_two_of_two_go_in_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_ends_the_guard_also_after_and_during_a_failover() {
-    let mut cluster = Cluster::start(Options::default()).await;
+    let mut cluster = Cluster::start(Options::waiting()).await;
     let services = ["a", "b", "c"];
     let mut owners = Vec::new();
     for service in services {

@@ -67,7 +67,7 @@ async fn call(endpoint: &str, headers: &[(&'static str, String)], compressed: bo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_client_port_keeps_its_limits_and_the_node_lives_on() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let endpoint = cluster.nodes[0].endpoint();
 
     let settings = http2_settings(&endpoint).await;
@@ -94,7 +94,7 @@ async fn the_client_port_keeps_its_limits_and_the_node_lives_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_unary_call_waits_longer_than_five_seconds() {
-    let mut cluster = Cluster::start(Options::default()).await;
+    let mut cluster = Cluster::start(Options::waiting()).await;
     let leader = cluster.leader().await;
     for node in (0..3).filter(|node| *node != leader) {
         cluster.nodes[node].kill();

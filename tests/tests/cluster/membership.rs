@@ -288,7 +288,7 @@ async fn only_who_has_the_token_and_has_seen_the_membership_may_change_it() {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), "s3cret\n").unwrap();
     let file = json!({ "log": { "segment_bytes": 4 << 20 }, "admin_token_file": token.path() });
-    let cluster = Cluster::start(Options { settings: quick("autopilot"), file, ..Options::default() }).await;
+    let cluster = Cluster::start(Options { settings: quick("autopilot"), file, ..Options::waiting() }).await;
     let leader = cluster.leader().await;
     let stranger = cluster.admin(leader);
     let refused = stranger.status().await.unwrap_err();

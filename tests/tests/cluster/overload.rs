@@ -10,6 +10,7 @@ use registry_tests::api::{leased, registration};
 use registry_tests::cluster::{Cluster, Options};
 use registry_tests::storm::{Kind, Storm, Tally};
 use registry_tests::timing::assert_within;
+use registry_tests::turn::Share;
 use registry_tests::wait;
 use serde_json::json;
 
@@ -133,7 +134,8 @@ async fn under_three_times_the_load_no_lease_is_lost_and_stale_reads_are_shed_fi
         "snapshot": { "min_bytes": 16 << 20 },
     });
     let settings = json!({ "history": { "bytes": 1 << 20 } });
-    let mut cluster = Cluster::prepare(Options { file, settings, ..Default::default() }).await;
+    let mut cluster =
+        Cluster::prepare(Options { file, settings, share: Share::Whole, ..Default::default() }).await;
     // The nodes share one core, the load has the other: else it could not be three times as much.
     if std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
         for node in &mut cluster.nodes {

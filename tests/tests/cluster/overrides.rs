@@ -55,7 +55,7 @@ async fn registers_and_is_overridden(api: &Api, client: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_override_outlives_owner_instance_restart_and_leader() {
-    let mut cluster = Cluster::start(Options::default()).await;
+    let mut cluster = Cluster::start(Options::waiting()).await;
     let follower = cluster.followers().await[0];
     let set = cluster.api(follower).set_override(overriding(None)).await.unwrap();
     assert!(!set.registered && set.header.unwrap().forwarded, "it waits for its instance");
@@ -97,7 +97,7 @@ async fn an_override_outlives_owner_instance_restart_and_leader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_override_ends_in_its_time_also_under_another_leader() {
-    let mut cluster = Cluster::start(Options::default()).await;
+    let mut cluster = Cluster::start(Options::waiting()).await;
     let permanent = v1::ServiceRegisterRequest { ttl: Some(duration(Duration::ZERO)), ..owned_by("one") };
     cluster.api(0).register(permanent).await.unwrap();
     let mut watches = Vec::new();

@@ -14,7 +14,7 @@ async fn ids(api: &Api, service: &str, consistency: Consistency) -> Vec<String> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_at_any_node_is_read_at_every_other() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let leader = cluster.leader().await;
     for writer in 0..3 {
         for reader in 0..3 {
@@ -58,7 +58,7 @@ async fn a_write_at_any_node_is_read_at_every_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_of_elsewhere_are_refused() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let api = cluster.api(cluster.followers().await[0]);
     let header = api.register(registration("orders", "127.0.0.1", 1)).await.unwrap().header.unwrap();
     let read = |min_revision, min_revision_epoch| {
@@ -78,7 +78,7 @@ async fn positions_of_elsewhere_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_without_renewals_is_gone_after_its_ttl_and_not_before() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let ttl = Duration::from_secs(3);
     let follower = cluster.api(cluster.followers().await[0]);
     let asked = Instant::now();
@@ -110,7 +110,7 @@ async fn an_instance_without_renewals_is_gone_after_its_ttl_and_not_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn status_reflection_and_health_answer_on_every_node() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let leader = cluster.nodes[cluster.leader().await].name.clone();
     for index in 0..3 {
         let status = cluster.api(index).status(false).await.unwrap();

@@ -57,7 +57,7 @@ fn quotas(settings: &mut ClusterSettings) -> &mut QuotaSettings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_seen_at_every_node_in_the_next_registration_quota_and_revision() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     assert_eq!(default_ttl_of(&cluster, 0, 1).await, Duration::from_secs(15));
     cluster.change_settings(|settings| settings.default_ttl = Some(duration(Duration::from_secs(600)))).await;
     for node in 0..3 {
@@ -99,7 +99,7 @@ fn lower_per_service(quotas: &mut QuotaSettings) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shortened_history_is_compacted_at_every_node_to_the_same_revision() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     for port in 1..=12 {
         cluster.api(0).register(permanent("orders", port)).await.unwrap();
     }
@@ -129,7 +129,7 @@ async fn settings_survive_restarts_and_reach_a_node_by_snapshot() {
     let file = json!({ "log": { "segment_bytes": 4 << 20 }, "raft": {
         "election_timeout_min": 150, "election_timeout_max": 300, "heartbeat_interval": 50,
         "max_in_snapshot_log_to_keep": 0 } });
-    let mut cluster = Cluster::start(Options { file, ..Options::default() }).await;
+    let mut cluster = Cluster::start(Options { file, ..Options::waiting() }).await;
     let away = cluster.followers().await[0];
     cluster.nodes[away].kill();
     let changed = cluster
@@ -171,7 +171,7 @@ async fn settings_survive_restarts_and_reach_a_node_by_snapshot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_who_read_the_same_version_one_is_refused_and_all_bad_fields_are_named() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let leader = cluster.leader().await;
     let admin = cluster.admin(leader);
     let read = admin.settings().await.unwrap();
@@ -225,7 +225,7 @@ async fn of_two_who_read_the_same_version_one_is_refused_and_all_bad_fields_are_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registryctl_changes_settings_by_any_node_and_the_silence_that_makes_a_member_dead_follows() {
-    let mut cluster = Cluster::start(Options::default()).await;
+    let mut cluster = Cluster::start(Options::waiting()).await;
     let follower = cluster.followers().await[0];
     let endpoint = cluster.nodes[follower].endpoint();
     let ctl = |arguments: &[&str]| -> Output {

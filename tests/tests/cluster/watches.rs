@@ -128,7 +128,7 @@ async fn a_watch_resumed_at_another_node_after_a_killed_leader_misses_and_repeat
 async fn positions_that_are_no_use_are_answered_explicitly() {
     // A history so short that the first revisions leave it soon.
     let settings = json!({ "history": { "events": 100 } });
-    let cluster = Cluster::start(Options { settings, ..Default::default() }).await;
+    let cluster = Cluster::start(Options { settings, ..Options::waiting() }).await;
     let api = cluster.api(1);
     let last = write(&api, 1..=300).await;
     let epoch = api.status(true).await.unwrap().epoch;
@@ -231,7 +231,7 @@ async fn a_reader_that_does_not_read_is_cut_and_others_see_nothing_of_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_watch_gets_bookmarks_with_the_age_of_the_data() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let request = v1::WatchRequest {
         bookmark_interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
         ..orders(None)
@@ -246,7 +246,7 @@ async fn a_quiet_watch_gets_bookmarks_with_the_age_of_the_data() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_only_this_node_has_not_reached_is_waited_for() {
-    let cluster = Cluster::start(Options::default()).await;
+    let cluster = Cluster::start(Options::waiting()).await;
     let late = cluster.followers().await[0];
     write(&cluster.api(late), 1..=1).await;
     cluster.nodes[late].signal(rustix::process::Signal::STOP);
