@@ -58,7 +58,7 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
         }
         reconcile::reconcile(&cluster, &context).await
     };
-    let outcome = bounded(outcome).instrument(span).await;
+    let outcome = bounded(Box::pin(outcome)).instrument(span).await;
     context.metrics.reconciled(begun.elapsed(), outcome.as_ref().err().map(Error::reason));
     if outcome.is_ok() {
         context.memory.of(&*cluster).forget_failures();

@@ -94,7 +94,8 @@ impl Subject<'_> {
             Presence::Absent => Presence::Absent,
             Presence::Foreign(owner) => Presence::Foreign(owner),
             Presence::Deleting => Presence::Deleting,
-            Presence::Ours(object) => Presence::Ours(self.is_as(&object, desired).await?),
+            // On the heap: two large objects wait in it, and it is part of most that a reconcile does.
+            Presence::Ours(object) => Presence::Ours(Box::pin(self.is_as(&object, desired)).await?),
         })
     }
 
