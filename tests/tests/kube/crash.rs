@@ -12,11 +12,14 @@ use crate::support::stage::{Kube, Tier, Turn, on_kubernetes};
 async fn with_crashes(kube: &Kube, steps: &[&str], flow: impl AsyncFn(&Kube, &str)) {
     for step in steps {
         kube.operator_dies_after(step).await;
-        flow(kube, step).await;
-        until_true(&format!("the operator to have died after {step}"), SETTLING, || async {
-            kube.operator_restarts().await > 0
-        })
-        .await;
+        // A flow may do without a step: leadership need not be moved if an election has done it.
+        for _ in 0..3 {
+            flow(kube, step).await;
+            if kube.operator_restarts().await > 0 {
+                break;
+            }
+        }
+        assert!(kube.operator_restarts().await > 0, "the operator has never come to {step}");
     }
     kube.operator_lives().await;
 }
@@ -51,7 +54,7 @@ async fn an_operator_that_dies_while_it_scales_reaches_the_number() {
         let workload = kube.start_workload("orders").await;
         with_crashes(
             kube,
-            &["scale", "admit", "promote", "relabel-pod", "write-budget", "status"],
+            &["scale", "admit", "promote", "relabel-pod", "write-budget", "remove"],
             async |kube, step| {
                 for members in [5, 3] {
                     let begun = Instant::now();
@@ -62,15 +65,6 @@ async fn an_operator_that_dies_while_it_scales_reaches_the_number() {
             },
         )
         .await;
-        with_crashes(kube, &["remove"], async |kube, step| {
-            for members in [5, 3] {
-                let begun = Instant::now();
-                kube.patch("orders", &json!({"spec": {"replicas": members}})).await;
-                let what = format!("scale to {members}, operator killed after {step}");
-                kube.wait_until_settled("orders", members, &what, begun).await;
-            }
-        })
-        .await;
         workload.finish_unharmed().await;
     })
     .await;
@@ -80,6 +74,7 @@ async fn an_operator_that_dies_while_it_scales_reaches_the_number() {
 async fn an_operator_that_dies_in_a_roll_or_a_repair_finishes_it() {
     on_kubernetes("crash-roll", Tier::All, Turn::Alone, async |kube| {
         kube.found("orders", 3).await;
+        kube.patch("orders", &json!({"spec": {"update": {"settleSeconds": 1}}})).await;
         let workload = kube.start_workload("orders").await;
         with_crashes(kube, &["apply-objects", "delete-pod", "transfer"], async |kube, step| {
             let status = kube.status("orders").await.expect("it is there");
