@@ -16,14 +16,14 @@ const MEMBERS: [&str; 3] = ["orders-0", "orders-1", "orders-2"];
 #[tokio::test]
 async fn the_address_of_a_dead_pod_given_to_another_cluster_harms_neither() {
     on_test_cluster("address", Tier::All, async |kube, faults| {
+        faults.reuse_addresses().await;
         let before = kube.found("orders", 3).await;
         let workload = kube.start_workload("orders").await;
-        faults.reuse_addresses().await;
         let victim = MEMBERS.into_iter().find(|pod| *pod != leader(&before)).expect("a follower");
         let pod = kube.pod(victim).await;
         let (old, on) = (address(&pod).expect("one").to_owned(), node(&pod).expect("one").to_owned());
         // Nothing may start on any node but the pods of the other cluster, which bear it.
-        kubectl(&["cordon", "node-1", "node-2", "node-3"]).await;
+        faults.cordon(&["node-1", "node-2", "node-3"]).await;
         kube.delete_pod(victim).await;
         until("the pod to be gone", SETTLING, || async {
             // Its successor is there already, and finds no node.
@@ -32,6 +32,7 @@ async fn the_address_of_a_dead_pod_given_to_another_cluster_harms_neither() {
             if still.is_none() { Ok(()) } else { Err(still) }
         })
         .await;
+        faults.reuse_addresses().await;
         let begun = Instant::now();
         let spec = json!({"replicas": 3, "storage": {"size": "1Gi"}, "podTemplate": {
             "tolerations": [{"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}],

@@ -28,7 +28,7 @@ fn another(node: &str) -> &'static str {
 /// Two nodes drained at the same time: the budget lets one member go after the other.
 #[tokio::test]
 async fn drained_nodes_give_up_one_member_after_the_other() {
-    on_test_cluster("drain", Tier::All, async |kube, _| {
+    on_test_cluster("drain", Tier::All, async |kube, faults| {
         let before = kube.found("orders", 3).await;
         let (first, _) = node_of(kube, leader(&before)).await;
         let follower = ["orders-0", "orders-1", "orders-2"].into_iter().find(|pod| *pod != leader(&before));
@@ -36,6 +36,7 @@ async fn drained_nodes_give_up_one_member_after_the_other() {
         let workload = kube.start_workload("orders").await;
         let begun = Instant::now();
         let words = ["--ignore-daemonsets", "--pod-selector=registry.dev/cluster=orders", "--timeout=240s"];
+        faults.cordon(&[&first, &second]).await;
         let drain = async |node: &str| kubectl(&[&["drain", node], &words[..]].concat()).await;
         tokio::join!(drain(&first), drain(&second));
         println!("TIME two nodes drained at once: {:.1} s", begun.elapsed().as_secs_f64());

@@ -6,13 +6,14 @@ use std::sync::Mutex;
 use k8s_openapi::api::core::v1::Pod;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::command::succeed;
+use super::command::{kubectl, succeed};
 use super::pods::uid;
 
 /// The faults of one test cluster. What a test broke is mended after it, whatever its outcome.
 #[derive(Debug)]
 pub struct Faults {
     dir: PathBuf,
+    /// Command lines.
     undo: Mutex<Vec<Vec<String>>>,
 }
 
@@ -90,6 +91,12 @@ impl Faults {
         self.testcluster(&["reuse"]).await;
     }
 
+    /// No pod is placed on these nodes, unless it bears it.
+    pub async fn cordon(&self, nodes: &[&str]) {
+        self.remember([&["kubectl", "uncordon"], nodes].concat().into_iter().map(str::to_owned).collect());
+        kubectl(&[&["cordon"], nodes].concat()).await;
+    }
+
     /// Answers of DNS are cached for so many seconds, as NodeLocal DNSCache does; 0 as kubeadm has it: not.
     pub async fn cache_dns(&self, seconds: u32) {
         self.later(&["dns-cache", "0"]);
@@ -104,13 +111,16 @@ impl Faults {
     /// Mends what is still broken, the last fault first.
     pub async fn undo(&self) {
         let actions = std::mem::take(&mut *self.undo.lock().expect("no panic inside"));
-        for action in actions.iter().rev() {
-            self.testcluster(&action.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        for action in actions.into_iter().rev() {
+            execute(action).await;
         }
     }
 
-    fn later(&self, action: &[&str]) {
-        let action: Vec<String> = action.iter().map(|word| (*word).to_owned()).collect();
+    fn later(&self, args: &[&str]) {
+        self.remember(self.words(args));
+    }
+
+    fn remember(&self, action: Vec<String>) {
         let mut undo = self.undo.lock().expect("no panic inside");
         if !undo.contains(&action) {
             undo.push(action);
@@ -119,14 +129,23 @@ impl Faults {
 
     /// A node that is up must not be started again.
     fn mended(&self, verb: &str, subject: &str) {
-        self.undo.lock().expect("no panic inside").retain(|action| action != &[verb, subject]);
+        let undone = self.words(&[verb, subject]);
+        self.undo.lock().expect("no panic inside").retain(|action| *action != undone);
     }
 
     async fn testcluster(&self, args: &[&str]) {
+        execute(self.words(args)).await;
+    }
+
+    /// The command line of a verb of the test cluster.
+    fn words(&self, args: &[&str]) -> Vec<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/testcluster/testcluster");
         let dir = self.dir.to_str().expect("a plain path");
-        let mut all = vec![args[0], dir];
-        all.extend(&args[1..]);
-        succeed(script, &all, "").await;
+        [&[script, args[0], dir], &args[1..]].concat().into_iter().map(str::to_owned).collect()
     }
+}
+
+async fn execute(command: Vec<String>) {
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    succeed(words[0], &words[1..], "").await;
 }
