@@ -85,7 +85,7 @@ pub struct Amounts {
     /// Bytes, such as 512Mi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Amount>,
-    /// Bytes of logs and of /tmp on the host, such as 1Gi.
+    /// Bytes of logs on the host, such as 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<Amount>,
 }

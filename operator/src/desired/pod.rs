@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodAffinityTerm,
-    PodAntiAffinity, PodSecurityContext, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements,
-    SeccompProfile, SecretProjection, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
-    VolumeProjection, WeightedPodAffinityTerm,
+    Affinity, Capabilities, ConfigMapProjection, Container, ContainerPort, EnvVar, EnvVarSource,
+    HTTPGetAction, KeyToPath, LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, Probe, ProjectedVolumeSource, ResourceRequirements, SeccompProfile,
+    SecretProjection, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -57,7 +57,7 @@ pub(super) fn pod_spec(owner: &Owner, spec: &RegistryClusterSpec, image: &str) -
             ..PodSecurityContext::default()
         }),
         containers: vec![container(spec, image)],
-        volumes: Some(vec![configuration(owner), temporary()]),
+        volumes: Some(vec![configuration(owner)]),
         ..PodSpec::default()
     }
 }
@@ -85,11 +85,7 @@ fn container(spec: &RegistryClusterSpec, image: &str) -> Container {
         }),
         // The reason of an exit then stands in `kubectl describe pod`.
         termination_message_policy: Some("FallbackToLogsOnError".into()),
-        volume_mounts: Some(vec![
-            mount("config", CONFIG_DIR, Some(true)),
-            mount(DATA, DATA_DIR, None),
-            mount("tmp", "/tmp", None),
-        ]),
+        volume_mounts: Some(vec![mount("config", CONFIG_DIR, Some(true)), mount(DATA, DATA_DIR, None)]),
         ..Container::default()
     }
 }
@@ -191,18 +187,6 @@ fn configuration(owner: &Owner) -> Volume {
                 VolumeProjection { config_map: Some(config), ..VolumeProjection::default() },
                 VolumeProjection { secret: Some(token), ..VolumeProjection::default() },
             ]),
-        }),
-        ..Volume::default()
-    }
-}
-
-fn temporary() -> Volume {
-    Volume {
-        name: "tmp".into(),
-        // The process writes nothing there; a bound all the same, since the host's disk is behind it.
-        empty_dir: Some(EmptyDirVolumeSource {
-            size_limit: Some(Quantity("64Mi".into())),
-            ..EmptyDirVolumeSource::default()
         }),
         ..Volume::default()
     }

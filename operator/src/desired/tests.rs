@@ -229,6 +229,14 @@ fn what_the_user_gives_reaches_the_pod() {
     assert_eq!(pod["nodeSelector"], json!({ "disk": "fast" }));
 }
 
+/// `kubectl drain` refuses pods with an emptyDir unless it is told to lose data, which nobody likes to type.
+#[test]
+fn a_node_is_drained_without_a_word_about_local_data() {
+    let pod = serde_json::to_value(pod(&spec())).unwrap();
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert!(!volumes.is_empty() && volumes.iter().all(|volume| volume["emptyDir"].is_null()), "{volumes:?}");
+}
+
 #[test]
 fn a_node_that_asks_for_nothing_has_a_share_for_sure_and_no_limit() {
     let share = serde_json::to_value(pod(&spec())).unwrap()["containers"][0]["resources"].clone();
