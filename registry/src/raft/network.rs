@@ -180,6 +180,12 @@ impl NetTransferLeader<C> for Connection {
         request: TransferLeaderRequest<C>,
         option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<C>> {
+        // Raft tells every voter, so that all let go of the leader. Whoever gets this message campaigns: two that did
+        // would take the votes from each other. The vote that the one asks for says that it was handed over, and
+        // is granted in spite of the leader's lease.
+        if *request.to_node_id() != self.target {
+            return Ok(Ok(()));
+        }
         let message = pb::TimeoutNowRequest {
             header: Some(self.header()),
             vote: Some(codec::vote_to_proto(request.from_leader())),

@@ -113,6 +113,34 @@ async fn leadership_is_handed_over_and_writes_follow_it() {
     assert_eq!(instances(consensus), 1);
 }
 
+/// Raft tells all voters of a transfer; the one that is named campaigns, no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_that_is_handed_over_takes_one_election() {
+    let cluster = Cluster::start(|_| {}).await;
+    cluster.leader().await;
+    for _ in 0..10 {
+        let leader = cluster.leader().await;
+        let consensus = &cluster.nodes[&leader].consensus;
+        wait_for("contact with the others", || {
+            let followers = consensus.status().followers;
+            followers.values().all(|follower| follower.last_contact.is_some()).then_some(())
+        })
+        .await;
+        let before = consensus.status().leadership().expect("it leads");
+        // The smaller of the two: of candidates of one term the greater wins.
+        let target = (1..=3).find(|id| *id != leader).expect("three nodes");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let after = consensus.transfer_leadership(Some(target), &BTreeSet::new(), deadline).await.unwrap();
+        assert_eq!((after.node, after.term), (target, before.term + 1));
+        // Its first entry is committed by a majority, whom nobody else has asked for a vote since.
+        propose(&cluster.nodes[&target].consensus, &register(1, 1)).await;
+        cluster.settle().await;
+        for node in cluster.nodes.values() {
+            assert_eq!(node.consensus.status().vote.leadership, after);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lonely_leader_says_no_quorum() {
     let mut cluster = Cluster::start(|_| {}).await;
