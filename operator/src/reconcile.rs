@@ -34,7 +34,7 @@ pub(crate) async fn reconcile(guarded: &Guarded, context: &Context) -> Result<Ac
     let subject = Subject::new(cluster, context)?;
     let view = observe::observe(&subject).await?;
     let plan = plan(&view.observed);
-    report::report(&subject, &view, &plan).await?;
+    Box::pin(report::report(&subject, &view, &plan)).await?;
     let Some(step) = &plan.step else { return Ok(Action::requeue(plan.requeue_after)) };
     tracing::info!(kind = step.kind(), "{step}");
     act::act(&subject, &view, step).await?;

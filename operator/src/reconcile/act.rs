@@ -40,7 +40,7 @@ pub(super) async fn act(subject: &Subject<'_>, view: &View, step: &Step) -> Resu
         Step::WriteBudget { min_available, learners } => {
             let budgets = &subject.context.stores.budgets;
             let desired = budget::budget(&subject.owner, *min_available, learners);
-            write_budget(subject, budgets, &desired).await
+            Box::pin(write_budget(subject, budgets, &desired)).await
         }
         Step::DeleteBudget => {
             let budgets = &subject.context.stores.budgets;
@@ -61,9 +61,9 @@ pub(super) async fn act(subject: &Subject<'_>, view: &View, step: &Step) -> Resu
             delete(subject, sets, &subject.owner.name, uid, PropagationPolicy::Orphan).await?;
             subject.until_seen(sets, &subject.owner.name, |set| set.is_none()).await;
             subject.context.crash.pass("orphan-set");
-            apply_set(subject, view, set).await
+            Box::pin(apply_set(subject, view, set)).await
         }
-        Step::Scale { set } => apply_set(subject, view, set).await,
+        Step::Scale { set } => Box::pin(apply_set(subject, view, set)).await,
     }
 }
 

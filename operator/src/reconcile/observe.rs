@@ -49,7 +49,8 @@ pub(super) async fn observe(subject: &Subject<'_>) -> Result<View, Error> {
     let set = subject.find(&stores.sets, &subject.owner.name).await?;
     let default_image = default_image(subject, &set);
     let (token_seen, token) = token::look(subject).await?;
-    let mut objects = look_at_objects(subject, &set, &default_image).await?;
+    // On the heap: the objects of a cluster side by side are too large for the frames of all callers.
+    let mut objects = Box::pin(look_at_objects(subject, &set, &default_image)).await?;
     objects.push(token_seen);
     let members: Vec<_> = pods_of(subject);
     let addresses: BTreeMap<String, String> = members
