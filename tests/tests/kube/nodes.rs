@@ -11,8 +11,6 @@ use crate::support::objects::{SETTLING, leader, member};
 use crate::support::pods::{address, is_ready, node, uid};
 use crate::support::stage::{Kube, Tier, on_test_cluster};
 
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
-
 /// The node of a pod, and its number.
 async fn node_of(kube: &Kube, pod: &str) -> (String, usize) {
     let name = node(&kube.pod(pod).await).expect("it runs somewhere").to_owned();
@@ -91,12 +89,11 @@ async fn a_member_returns_elsewhere_when_its_node_is_out_of_service() {
         let (victim, number, workload) = kill_node_of_leader(kube, faults).await;
         let (dead, _) = node_of(kube, &victim).await;
         let begun = Instant::now();
-        kubectl(&["taint", "nodes", &dead, OUT_OF_SERVICE]).await;
+        faults.out_of_service(&dead).await;
         kube.wait_until_settled("orders", 3, "node out of service until all is at rest", begun).await;
         assert_ne!(node_of(kube, &victim).await.0, dead, "it runs elsewhere");
         workload.finish_unharmed().await;
         faults.start_node(number).await;
-        kubectl(&["taint", "nodes", &dead, &format!("{OUT_OF_SERVICE}-")]).await;
         until_true("the node to be ready", SETTLING, || async { node_is_ready(&dead).await == "True" }).await;
     })
     .await;

@@ -97,6 +97,13 @@ impl Faults {
         kubectl(&[&["cordon"], nodes].concat()).await;
     }
 
+    /// An administrator says that this node, which is dead, will not come back by itself.
+    pub async fn out_of_service(&self, node: &str) {
+        let taint = "node.kubernetes.io/out-of-service";
+        self.remember(["kubectl", "taint", "nodes", node, &format!("{taint}-")].map(str::to_owned).to_vec());
+        kubectl(&["taint", "nodes", node, &format!("{taint}=nodeshutdown:NoExecute")]).await;
+    }
+
     /// Answers of DNS are cached for so many seconds, as NodeLocal DNSCache does; 0 as kubeadm has it: not.
     pub async fn cache_dns(&self, seconds: u32) {
         self.later(&["dns-cache", "0"]);
